@@ -1,1 +1,18 @@
 //! The pure core: what a rule is, what was seen of it, and what to do next. No I/O, no clock; time is an argument.
+//!
+//! [`plan`](plan::plan) decides, [`outcome::applied`] notes what became of an action, and [`record::Record`] is all that
+//! has to be remembered between two looks.
+
+pub mod fault;
+mod look;
+pub mod outcome;
+pub mod phase;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+pub mod record;
+pub mod rule;
+pub mod seen;
+pub mod time;
+mod transitions;
+mod wish;

@@ -1,0 +1,194 @@
+//! The state machine. Level-triggered: look at what is, compare with what is wanted, emit the next actions.
+//!
+//! The parts: [`wish`](super::wish) says what changes the wanted state, [`look`](super::look) reads the facts,
+//! [`transitions`](super::transitions) goes towards what is wanted.
+
+use std::time::Duration;
+
+use super::look::Look;
+use super::phase::Phase;
+use super::policy::StopKind;
+use super::progress;
+use super::record::{Attempt, Record, SCHEMA, Snapshot};
+use super::rule::{Action as ListenerAction, Problem, ResourceId, RouteId, Rule, Side};
+use super::seen::{Seen, Stimulus, Wanted};
+use super::time::{Timestamp, after};
+use super::wish;
+
+/// What to do next, and what to remember.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Plan {
+    pub phase: Phase,
+    /// In this order. `record` is stored before the first.
+    pub actions: Vec<Action>,
+    /// What would have been done, were the rule not a dry run.
+    pub withheld: Vec<Action>,
+    pub record: Record,
+    /// Later than `now`, always.
+    pub next_check: Timestamp,
+    /// For the history: what changed and who or what changed it.
+    pub events: Vec<Event>,
+}
+
+/// One call that changes something. Each may be applied twice: the second changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Makes sure that exactly one parked rule keeps the final one of these actions of R alive.
+    Park {
+        route: RouteId,
+        actions: Vec<ListenerAction>,
+    },
+    /// Points R at the waker, if R still has these actions.
+    FlipToWaker {
+        route: RouteId,
+        actions: Vec<ListenerAction>,
+    },
+    /// Gives R its original actions back.
+    FlipToBackend {
+        route: RouteId,
+        actions: Vec<ListenerAction>,
+    },
+    Start {
+        resources: Vec<ResourceId>,
+    },
+    Stop {
+        resources: Vec<ResourceId>,
+        kind: StopKind,
+    },
+}
+
+/// A turn in the life of a rule, kept as history.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Event {
+    pub at: Timestamp,
+    pub kind: EventKind,
+    /// Who or what, and why.
+    pub why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EventKind {
+    WakeWanted,
+    SleepWanted,
+    Woke,
+    Slept,
+    Failed,
+}
+
+/// While something is expected to happen, look this often.
+pub(super) const SOON: Duration = Duration::from_secs(2);
+/// While nothing can happen but by somebody's doing.
+const LATER: Duration = Duration::from_secs(60);
+const SHORTEST: Duration = Duration::from_secs(1);
+
+/// Decides. Total: every fact that could not be had is a fault in `seen`, and comes out as a phase and a sentence.
+pub fn plan(now: Timestamp, rule: &Rule, seen: &Seen, stimulus: &Stimulus) -> Plan {
+    let mut look = Look {
+        now,
+        rule,
+        seen,
+        record: seen.record.clone(),
+        actions: Vec::new(),
+        events: Vec::new(),
+    };
+    let problems = look.problems();
+    wish::decide(&mut look, stimulus, &problems);
+    let phase = next(&mut look, &problems);
+    let plan = finish(look, phase, problems);
+    if rule.policy.dry_run {
+        withhold(plan, &seen.record)
+    } else {
+        plan
+    }
+}
+
+fn next(look: &mut Look<'_>, problems: &[Problem]) -> Phase {
+    let misconfigured = || Phase::Misconfigured(problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; "));
+    match look.record.wanted {
+        Wanted::Asleep if problems.is_empty() => look.towards_asleep(),
+        Wanted::Awake if problems.iter().all(Problem::may_wake) => match look.towards_awake() {
+            Phase::Awake if !problems.is_empty() => misconfigured(),
+            phase => phase,
+        },
+        Wanted::Asleep | Wanted::Awake => misconfigured(),
+    }
+}
+
+fn finish(mut look: Look<'_>, phase: Phase, problems: Vec<Problem>) -> Plan {
+    if let (Phase::Failed(why), false) = (&phase, matches!(look.record.snapshot.phase, Phase::Failed(_))) {
+        look.event(EventKind::Failed, why.clone());
+    }
+    let next_check = next_check(&look, &phase);
+    let resources = match &look.seen.resources {
+        Ok(machines) => machines.iter().map(|machine| machine.id.clone()).collect(),
+        Err(_) => look.record.snapshot.resources.clone(),
+    };
+    let step = progress::step(&phase, look.rule.policy.healthy, look.seen);
+    let switched = look.all_routes_on(Side::Backend);
+    let snapshot = Snapshot {
+        phase: phase.clone(),
+        step,
+        at: look.now,
+        resources,
+        problems,
+        switched,
+    };
+    let record = Record {
+        schema: SCHEMA,
+        snapshot,
+        next_check,
+        ..look.record
+    };
+    Plan {
+        phase,
+        actions: look.actions,
+        withheld: Vec::new(),
+        record,
+        next_check,
+        events: look.events,
+    }
+}
+
+/// A dry run remembers what it saw and nothing it did not do.
+fn withhold(plan: Plan, before: &Record) -> Plan {
+    let Plan {
+        phase,
+        actions,
+        record,
+        next_check,
+        ..
+    } = plan;
+    let record = Record {
+        snapshot: record.snapshot,
+        next_check,
+        schema: SCHEMA,
+        ..before.clone()
+    };
+    Plan {
+        phase,
+        actions: Vec::new(),
+        withheld: actions,
+        record,
+        next_check,
+        events: Vec::new(),
+    }
+}
+
+fn next_check(look: &Look<'_>, phase: &Phase) -> Timestamp {
+    let now = look.now;
+    let at = match phase {
+        Phase::Starting | Phase::Checking | Phase::Switching | Phase::Stopping => after(now, SOON),
+        Phase::Settling if look.actions.is_empty() => look.settled_at(),
+        Phase::Settling => after(now, SOON),
+        Phase::Failed(_) => match &look.record.failure {
+            // Looking more often would only be refused more often.
+            Some(failure) if failure.of == Attempt::Look => failure.retry_at,
+            // What failed to become healthy may yet: keep looking, less often.
+            Some(failure) => failure.retry_at.min(after(now, 3 * SOON)),
+            None => after(now, 3 * SOON),
+        },
+        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) => after(now, LATER),
+    };
+    at.max(after(now, SHORTEST))
+}

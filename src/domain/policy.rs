@@ -1,0 +1,68 @@
+//! What a rule's tags ask for. Read by [`config::tags`](crate::config::tags), which knows the tags' names and defaults.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// How a rule sleeps and wakes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Without use for this long, the rule goes to sleep.
+    pub idle: Duration,
+    /// What a program gets that asks while the rule sleeps.
+    pub hold: Hold,
+    /// How many healthy targets each group needs before traffic is sent there.
+    pub healthy: Needed,
+    /// A wake that takes longer has failed.
+    pub deadline: Duration,
+    /// Bytes a minute that count as use; `None` when off.
+    pub busy_network: Option<u64>,
+    /// Percent that count as use; `None` when off.
+    pub busy_cpu: Option<u8>,
+    pub stop: StopKind,
+    /// Decide and log, never act.
+    pub dry_run: bool,
+    /// Who may wake it; empty means everybody.
+    pub allow: Vec<IpNet>,
+    /// Between the flip to the waker and the stop, for requests that were on the way (`AUTOSTOPPING_SETTLE`).
+    pub settle: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Hold {
+    /// Answer at once: 503 and when to come again.
+    Page,
+    /// Keep the request until the rule is awake, within the limits of the function.
+    Wait,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Needed {
+    /// At least this many, or all when fewer are registered. 0: as soon as the machines run.
+    AtLeast(u32),
+    All,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StopKind {
+    Stop,
+    Hibernate,
+}
+
+impl Policy {
+    /// Everything at its default but the one thing that has none.
+    pub fn new(idle: Duration, settle: Duration) -> Self {
+        Policy {
+            idle,
+            hold: Hold::Page,
+            healthy: Needed::AtLeast(1),
+            deadline: Duration::from_secs(15 * 60),
+            busy_network: Some(100_000),
+            busy_cpu: None,
+            stop: StopKind::Stop,
+            dry_run: false,
+            allow: Vec::new(),
+            settle,
+        }
+    }
+}

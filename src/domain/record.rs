@@ -1,0 +1,182 @@
+//! What the ledger remembers of a rule between two looks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::phase::{Phase, Step};
+use super::rule::{Action, Problem, ResourceId, RouteId, RuleName, Side};
+use super::seen::Wanted;
+use super::time::{Timestamp, after, backoff};
+
+/// The schema of [`Record`]. A record of a later schema is refused, never guessed at.
+pub const SCHEMA: u32 = 1;
+
+/// How long after our own write a contradicting Describe is taken for stale: eventual consistency of the ELBv2 and EC2
+/// Describe calls has no documented bound, a minute is far beyond what is reported.
+pub const DESCRIBE_IS_STALE_FOR: Duration = Duration::from_secs(60);
+
+/// The pause after a first failure; doubled with each further one, up to [`LONGEST_PAUSE`].
+pub const FIRST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between two attempts.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
+/// How many wakes the estimate of the next one looks back on.
+pub const WAKES_REMEMBERED: usize = 8;
+
+/// One rule's memory; one ledger item.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Record {
+    pub schema: u32,
+    /// Raised by every write; 0 before the first.
+    pub version: u64,
+    pub rule: RuleName,
+    pub wanted: Wanted,
+    /// Whether `wanted` was ever decided. Until a first look has seen the machines it is not, and nothing follows from it.
+    pub adopted: bool,
+    /// When `wanted` last changed.
+    pub wanted_since: Timestamp,
+    /// Who or what changed it.
+    pub wanted_by: String,
+    /// The last request that counted as use.
+    pub last_request: Option<Timestamp>,
+    /// The moment a wake under way becomes a failed one.
+    pub deadline_at: Option<Timestamp>,
+    /// When we last asked for a start. Written before the call.
+    pub last_start: Option<Timestamp>,
+    /// When we last asked for a stop. Written before the call, taken back when the call surely had no effect.
+    pub last_stop: Option<Timestamp>,
+    pub failure: Option<Failure>,
+    /// R's final say before we touched it, by route.
+    pub originals: BTreeMap<RouteId, Vec<Action>>,
+    /// Our last successful `ModifyRule`, by route.
+    pub flips: BTreeMap<RouteId, Flip>,
+    /// How long the last wakes took, oldest first, in seconds.
+    pub wakes: Vec<u32>,
+    pub snapshot: Snapshot,
+    /// Not before this does anybody need to look, unless something happens.
+    pub next_check: Timestamp,
+    pub lease: Option<Lease>,
+}
+
+/// Our own write of a route.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Flip {
+    pub side: Side,
+    pub at: Timestamp,
+}
+
+/// The last failure and when the next attempt may be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Failure {
+    pub of: Attempt,
+    /// In words.
+    pub reason: String,
+    pub at: Timestamp,
+    /// In a row, of the same kind.
+    pub attempts: u32,
+    pub retry_at: Timestamp,
+}
+
+/// What can fail, each with a pause of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attempt {
+    Look,
+    Park,
+    Flip,
+    Start,
+    Stop,
+}
+
+impl Failure {
+    /// One more failure: the pause doubles as long as the same thing fails.
+    pub fn next(last: Option<&Failure>, now: Timestamp, of: Attempt, pause: Duration, reason: String) -> Self {
+        let attempts = last.filter(|last| last.of == of).map_or(0, |last| last.attempts);
+        let retry_at = after(now, backoff(pause, LONGEST_PAUSE, attempts));
+        Failure {
+            of,
+            reason,
+            at: now,
+            attempts: attempts.saturating_add(1),
+            retry_at,
+        }
+    }
+}
+
+/// What everybody who only wants to know is told, without a look of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Snapshot {
+    #[serde(flatten)]
+    pub phase: Phase,
+    pub step: Step,
+    pub at: Timestamp,
+    pub resources: Vec<ResourceId>,
+    /// All problems, also while a rule that may wake is waking.
+    pub problems: Vec<Problem>,
+    /// Whether all routes lead to the backend, by our own writes or as seen.
+    pub switched: bool,
+}
+
+/// The right to act on a rule, for a limited time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Lease {
+    pub owner: String,
+    pub until: Timestamp,
+}
+
+impl Record {
+    /// The record of a rule seen for the first time: the first look takes what it sees for what is wanted.
+    pub fn new(rule: RuleName, now: Timestamp) -> Self {
+        Record {
+            schema: SCHEMA,
+            version: 0,
+            rule,
+            wanted: Wanted::Awake,
+            adopted: false,
+            wanted_since: now,
+            wanted_by: "first seen".to_owned(),
+            last_request: None,
+            deadline_at: None,
+            last_start: None,
+            last_stop: None,
+            failure: None,
+            originals: BTreeMap::new(),
+            flips: BTreeMap::new(),
+            wakes: Vec::new(),
+            snapshot: Snapshot {
+                phase: Phase::Asleep,
+                step: Step::Resting,
+                at: now,
+                resources: Vec::new(),
+                problems: Vec::new(),
+                switched: false,
+            },
+            next_check: now,
+            lease: None,
+        }
+    }
+
+    /// Whether somebody else than `owner` has the lease.
+    pub fn leased_to_another(&self, now: Timestamp, owner: &str) -> bool {
+        self.lease
+            .as_ref()
+            .is_some_and(|lease| lease.owner != owner && lease.until > now)
+    }
+
+    /// The same but for what every write changes: nothing worth a write happened between equal ones.
+    pub fn same_as(&self, other: &Record) -> bool {
+        let bare = |r: &Record| Record {
+            version: 0,
+            lease: None,
+            next_check: Timestamp::UNIX_EPOCH,
+            snapshot: Snapshot {
+                at: Timestamp::UNIX_EPOCH,
+                ..r.snapshot.clone()
+            },
+            ..r.clone()
+        };
+        bare(self) == bare(other)
+    }
+}
