@@ -13,6 +13,7 @@ pub mod progress;
 pub mod record;
 pub mod rule;
 pub mod seen;
+pub mod table;
 pub mod time;
 mod transitions;
 mod wish;

@@ -1,0 +1,78 @@
+//! The route table: all listener rules of the watched listeners, as last read.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::matching::Condition;
+use super::rule::{Action, GroupId, RouteId};
+use super::seen::Parked;
+use super::time::Timestamp;
+
+/// The tag that makes a listener rule a managed route.
+pub const TAG_IDLE: &str = "autostopping:idle";
+/// The tag of a parked rule: the ARN of its R.
+pub const TAG_PARKS: &str = "autostopping:parks";
+
+/// One look at all listeners.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteTable {
+    pub schema: u32,
+    pub read_at: Timestamp,
+    pub listeners: Vec<Listener>,
+}
+
+/// One listener of an Application Load Balancer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    pub arn: String,
+    pub load_balancer: String,
+    pub port: u16,
+    /// The waker target group of this load balancer.
+    pub waker: Option<GroupId>,
+    /// The Kubernetes cluster whose controller owns the load balancer.
+    pub controller: Option<String>,
+    /// By priority; the default rule comes last.
+    pub rules: Vec<ListenerRule>,
+}
+
+/// One rule of a listener, in AWS's own shape.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerRule {
+    pub arn: RouteId,
+    /// 1 to 50000; none for the default rule.
+    pub priority: Option<u32>,
+    pub conditions: Vec<Condition>,
+    pub actions: Vec<Action>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl ListenerRule {
+    /// The R this rule is the parked copy of.
+    pub fn parks(&self) -> Option<&str> {
+        self.tags.get(TAG_PARKS).map(String::as_str)
+    }
+
+    pub fn is_managed(&self) -> bool {
+        self.tags.contains_key(TAG_IDLE)
+    }
+}
+
+impl RouteTable {
+    /// The listener rule with this ARN and its listener.
+    pub fn find(&self, route: &RouteId) -> Option<(&Listener, &ListenerRule)> {
+        self.listeners.iter().find_map(|listener| Some((listener, listener.rules.iter().find(|rule| rule.arn == *route)?)))
+    }
+
+    /// The parked copies of a route.
+    pub fn parked(&self, route: &RouteId) -> Parked {
+        let rules = self.listeners.iter().flat_map(|listener| &listener.rules);
+        let mut copies: Vec<_> = rules.filter(|rule| rule.parks() == Some(&route.0)).map(|rule| rule.actions.clone()).collect();
+        match copies.len() {
+            0 => Parked::Missing,
+            1 => Parked::One(copies.remove(0)),
+            _ => Parked::Many(copies),
+        }
+    }
+}

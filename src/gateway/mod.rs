@@ -1,0 +1,39 @@
+//! What routes a request to backend or waker.
+
+#[cfg(feature = "aws")]
+pub mod alb;
+
+use std::future::Future;
+
+use crate::domain::fault::Fault;
+use crate::domain::rule::{Action, GroupId, RouteId};
+use crate::domain::seen::GroupHealth;
+use crate::domain::table::RouteTable;
+use crate::domain::time::Timestamp;
+
+/// The port to what routes. An adapter sorts every error into a [`Fault`] and never blocks longer than
+/// [`crate::drive::CALL_TIMEOUT`] per call of the service, retries included.
+pub trait Gateway: Sync {
+    /// All rules of all watched listeners.
+    fn read(&self, now: Timestamp) -> impl Future<Output = Result<RouteTable, Fault>> + Send;
+
+    /// The registered targets of these groups and their health. The flag says whether the group has a share of the
+    /// requests, and is handed through.
+    fn health(&self, groups: &[(GroupId, bool)]) -> impl Future<Output = Result<Vec<GroupHealth>, Fault>> + Send;
+
+    /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone.
+    fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Points the route at its load balancer's waker. Re-reads it first: if its actions are no longer these,
+    /// nothing is changed and the fault is a `Conflict`. No write when it points there already.
+    fn flip_to_waker(
+        &self,
+        table: &RouteTable,
+        route: &RouteId,
+        actions: &[Action],
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Gives the route these actions. Re-reads it first: if it forwards to neither a waker nor where these actions do,
+    /// somebody else has changed it, nothing is written and the fault is a `Conflict`.
+    fn flip_to_backend(&self, route: &RouteId, actions: &[Action]) -> impl Future<Output = Result<(), Fault>> + Send;
+}

@@ -1,0 +1,76 @@
+//! The shared memory: one record per rule, the route table, the owners of the machines, the history.
+
+#[cfg(feature = "aws")]
+pub mod dynamodb;
+pub mod memory;
+
+use std::future::Future;
+
+use crate::domain::fault::Fault;
+use crate::domain::plan::Event;
+use crate::domain::record::Record;
+use crate::domain::rule::{ResourceId, RuleName};
+use crate::domain::table::RouteTable;
+use crate::domain::time::Timestamp;
+
+/// Why the ledger did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LedgerError {
+    /// Somebody else wrote first. Nothing was written.
+    #[error("somebody else wrote this item first")]
+    Lost,
+    /// The item was written by a later version of this program. It is left alone.
+    #[error("{item} has schema {found}, this version reads up to {known}: finish the upgrade, or roll back both")]
+    Newer { item: String, found: u32, known: u32 },
+    /// The item is not what this program writes. It is left alone.
+    #[error("{item} cannot be read: {why}")]
+    Unreadable { item: String, why: String },
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// The route table as stored, with the right to renew it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredTable {
+    pub version: u64,
+    pub table: RouteTable,
+}
+
+/// The port to the shared memory. Reads are strongly consistent. An adapter never blocks longer than
+/// [`crate::drive::CALL_TIMEOUT`], retries included.
+pub trait Ledger: Sync {
+    /// The record of a rule; none before the first look.
+    fn load(&self, rule: &RuleName) -> impl Future<Output = Result<Option<Record>, LedgerError>> + Send;
+
+    /// Writes the whole record if the stored version is still `record.version` (0: if there is none), and returns
+    /// the new version, one higher. Otherwise [`LedgerError::Lost`]. A write whose answer was lost and that is sent
+    /// again is [`LedgerError::Lost`] too: the caller has to look again.
+    fn store(&self, record: &Record) -> impl Future<Output = Result<u64, LedgerError>> + Send;
+
+    /// The last stored route table.
+    fn load_table(&self) -> impl Future<Output = Result<Option<StoredTable>, LedgerError>> + Send;
+
+    /// Tries to become the one who renews the route table: true for one caller until `until`.
+    fn claim_table(&self, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+
+    /// Stores a newly read table and ends the claim. The later `read_at` wins.
+    fn store_table(&self, table: &RouteTable) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// Makes `rule` the owner of these machines unless another rule is; returns the owner of each, in order.
+    /// `known` tells whether another owner still exists; a machine whose owner is gone changes hands.
+    fn own(
+        &self,
+        rule: &RuleName,
+        machines: &[ResourceId],
+        known: &(dyn Fn(&RuleName) -> bool + Sync),
+    ) -> impl Future<Output = Result<Vec<RuleName>, LedgerError>> + Send;
+
+    /// Appends to a rule's history; entries expire after `KEEP_HISTORY`.
+    fn append(&self, rule: &RuleName, events: &[Event]) -> impl Future<Output = Result<(), LedgerError>> + Send;
+
+    /// The newest entries first.
+    fn history(&self, rule: &RuleName, most: usize) -> impl Future<Output = Result<Vec<Event>, LedgerError>> + Send;
+}
+
+/// How long history is kept: 400 days, so that a year can be compared with the one before.
+pub const KEEP_HISTORY: std::time::Duration = std::time::Duration::from_secs(400 * 24 * 3600);
