@@ -186,7 +186,7 @@ fn table() -> Vec<Row> {
     row(INFERRED, "a dot in a pattern is a dot", hosts(&["a.example.com"]), host("aXexample.com"), NO);
     row(INFERRED, "a host name has no case, so nor has its regex", host_regex(r"^A\.example\.com$"), host("a.Example.com"), YES);
     row(INFERRED, "no anchor is implied: samples carry theirs", host_regex(r"example\.com"), host("a.example.com.test"), YES);
-    row(REPOST, "ALB may add its port to Host", hosts(&["example.com"]), host("example.com:8443"), YES);
+    row(INFERRED, "no `:` in a pattern, and ALB may add its port to Host", hosts(&["example.com"]), host("example.com:8443"), YES);
     row(INFERRED, "a wildcard covers no more than the name or the whole", hosts(&["*.example.com"]), host("a.example.com:8443"), YES);
     row(TERRAFORM, "a port needs a regex", host_regex(r"^example\.com:8443$"), host("example.com:8443"), YES);
     row(TERRAFORM, "a port needs a regex", host_regex(r"^example\.com:8443$"), host("example.com:8444"), NO);
@@ -248,7 +248,7 @@ fn table() -> Vec<Row> {
     row(GUIDE, "Source IP: X-Forwarded-For has a header condition", headers("X-Forwarded-For", &["203.0.113.9"]), header("X-Forwarded-For", &["203.0.113.9"]), YES);
     row(REPOST, "ALB changes X-Forwarded-For", headers("X-Forwarded-For", &["203.0.113.9"]), behind(header("X-Forwarded-For", &["203.0.113.9"])), unknown(Doubt::Header("x-forwarded-for".into())));
     row(REPOST, "ALB may drop X-Forwarded-For", headers("X-Forwarded-For", &["*"]), behind(ask()), unknown(Doubt::Header("x-forwarded-for".into())));
-    row(REPOST, "other headers arrive as sent", headers("X-Env", &["dev"]), behind(header("X-Env", &["dev"])), YES);
+    row(INFERRED, "other headers arrive as sent", headers("X-Env", &["dev"]), behind(header("X-Env", &["dev"])), YES);
 
     // Query.
     let sample = || queries(json!([{"Key": "version", "Value": "v1"}, {"Value": "*example*"}]));

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
-/// The Host header in its two forms, as sent and without a port. ALB takes no `:` in a wildcard pattern, adds the
-/// listener's port to the Host that targets see unless told not to, and lets a regular expression name a port; so a
-/// pattern that meets either form is taken to match.
+/// The Host header in its two forms, as sent and without a port; a pattern that meets either is taken to match (inferred).
+/// A wildcard pattern cannot hold a `:`, so its author meant the name; a regular expression can name a port
+/// (<https://github.com/hashicorp/terraform-provider-aws/issues/49147>); and ALB adds its own port to the Host that targets
+/// see unless told not to (<https://repost.aws/questions/QUbdKVqaj4TKSZJdPWPZG1Ow>), so from there it is not known what was
+/// sent.
 pub(super) fn hosts(host: &str) -> [&str; 2] {
     let after_address = host.rfind(']').map_or(0, |bracket| bracket + 1);
     let bare = match host[after_address..].rfind(':') {
