@@ -2,4 +2,9 @@
 //!
 //! `domain` decides and does no I/O; everything else observes, applies or answers. See `ARCHITECTURE.md`.
 
+pub mod compute;
+pub mod config;
 pub mod domain;
+pub mod drive;
+pub mod gateway;
+pub mod ledger;

@@ -5,6 +5,7 @@
 
 pub mod fault;
 mod look;
+pub mod matching;
 pub mod outcome;
 pub mod phase;
 pub mod plan;

@@ -15,7 +15,7 @@ pub const TAG_IDLE: &str = "autostopping:idle";
 pub const TAG_PARKS: &str = "autostopping:parks";
 
 /// One look at all listeners.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteTable {
     pub schema: u32,
     pub read_at: Timestamp,
@@ -23,7 +23,7 @@ pub struct RouteTable {
 }
 
 /// One listener of an Application Load Balancer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Listener {
     pub arn: String,
     pub load_balancer: String,
@@ -37,13 +37,17 @@ pub struct Listener {
 }
 
 /// One rule of a listener, in AWS's own shape.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ListenerRule {
     pub arn: RouteId,
     /// 1 to 50000; none for the default rule.
     pub priority: Option<u32>,
     pub conditions: Vec<Condition>,
     pub actions: Vec<Action>,
+    /// The types of its transforms (`host-header-rewrite`, `url-rewrite`). They are never touched, and what the waker is
+    /// handed is the rewritten request.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
 }
@@ -62,13 +66,18 @@ impl ListenerRule {
 impl RouteTable {
     /// The listener rule with this ARN and its listener.
     pub fn find(&self, route: &RouteId) -> Option<(&Listener, &ListenerRule)> {
-        self.listeners.iter().find_map(|listener| Some((listener, listener.rules.iter().find(|rule| rule.arn == *route)?)))
+        self.listeners
+            .iter()
+            .find_map(|listener| Some((listener, listener.rules.iter().find(|rule| rule.arn == *route)?)))
     }
 
     /// The parked copies of a route.
     pub fn parked(&self, route: &RouteId) -> Parked {
         let rules = self.listeners.iter().flat_map(|listener| &listener.rules);
-        let mut copies: Vec<_> = rules.filter(|rule| rule.parks() == Some(&route.0)).map(|rule| rule.actions.clone()).collect();
+        let mut copies: Vec<_> = rules
+            .filter(|rule| rule.parks() == Some(&route.0))
+            .map(|rule| rule.actions.clone())
+            .collect();
         match copies.len() {
             0 => Parked::Missing,
             1 => Parked::One(copies.remove(0)),

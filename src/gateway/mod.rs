@@ -22,7 +22,12 @@ pub trait Gateway: Sync {
     fn health(&self, groups: &[(GroupId, bool)]) -> impl Future<Output = Result<Vec<GroupHealth>, Fault>> + Send;
 
     /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone.
-    fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn park(
+        &self,
+        table: &RouteTable,
+        route: &RouteId,
+        actions: &[Action],
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Points the route at its load balancer's waker. Re-reads it first: if its actions are no longer these,
     /// nothing is changed and the fault is a `Conflict`. No write when it points there already.

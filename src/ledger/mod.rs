@@ -30,7 +30,7 @@ pub enum LedgerError {
 }
 
 /// The route table as stored, with the right to renew it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct StoredTable {
     pub version: u64,
     pub table: RouteTable,
@@ -51,7 +51,12 @@ pub trait Ledger: Sync {
     fn load_table(&self) -> impl Future<Output = Result<Option<StoredTable>, LedgerError>> + Send;
 
     /// Tries to become the one who renews the route table: true for one caller until `until`.
-    fn claim_table(&self, owner: &str, now: Timestamp, until: Timestamp) -> impl Future<Output = Result<bool, LedgerError>> + Send;
+    fn claim_table(
+        &self,
+        owner: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 
     /// Stores a newly read table and ends the claim. The later `read_at` wins.
     fn store_table(&self, table: &RouteTable) -> impl Future<Output = Result<(), LedgerError>> + Send;
