@@ -253,9 +253,16 @@ impl<'a> Look<'a> {
         problems
     }
 
+    /// R's original actions, if they are certain enough to act on: a new memory may have been shown a parked rule from
+    /// before its last change.
+    pub(super) fn sure_original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
+        let certain = self.record.originals.contains_key(&route.id) || !self.lately(self.record.born);
+        self.original(route).filter(|_| certain)
+    }
+
     /// R's original actions: its final one from the ledger, else from the parked rule. What authenticates never leaves R,
     /// and may have been changed there since.
-    pub(super) fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
+    fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
         if let Some(actions) = self.record.originals.get(&route.id) {
             return match final_action(actions) {
                 Some(last) if !route.actions.is_empty() => Some(with_final(&route.actions, last)),

@@ -265,7 +265,7 @@ impl Look<'_> {
         let before = self.actions.len();
         for route in self.routes_in_turn() {
             if !self.surely_on(route, Side::Backend)
-                && let Some(actions) = self.original(route)
+                && let Some(actions) = self.sure_original(route)
             {
                 self.ask(route, Side::Backend);
                 let route = route.id.clone();
@@ -285,7 +285,7 @@ impl Look<'_> {
         let seen = self.seen;
         for route in &seen.routes {
             if self.side(route) == Side::Waker
-                && let Some(actions) = self.original(route)
+                && let Some(actions) = self.sure_original(route)
             {
                 self.record
                     .originals
