@@ -48,6 +48,12 @@ impl<'a> Look<'a> {
         self.side(route) == side && !ours.iter().any(|writes| writes.get(&route.id).is_some_and(hidden))
     }
 
+    /// Whether this look may show the route as it was before a write of ours.
+    pub(super) fn wrote_lately(&self, route: &RouteSeen) -> bool {
+        let ours = [&self.record.flips, &self.record.asked];
+        ours.iter().any(|writes| writes.get(&route.id).is_some_and(|flip| self.lately(flip.at)))
+    }
+
     pub(super) fn all_routes_on(&self, side: Side) -> bool {
         self.seen.routes.iter().all(|route| self.side(route) == side)
     }
@@ -258,16 +264,9 @@ impl<'a> Look<'a> {
         problems
     }
 
-    /// R's original actions, if they are certain enough to act on: a new memory may have been shown a parked rule from
-    /// before its last change.
-    pub(super) fn sure_original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
-        let certain = self.record.originals.contains_key(&route.id) || !self.lately(self.record.born);
-        self.original(route).filter(|_| certain)
-    }
-
     /// R's original actions: its final one from the ledger, else from the parked rule. What authenticates never leaves R,
     /// and may have been changed there since.
-    fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
+    pub(super) fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
         if let Some(actions) = self.record.originals.get(&route.id) {
             return match final_action(actions) {
                 Some(last) if !route.actions.is_empty() => Some(with_final(&route.actions, last)),

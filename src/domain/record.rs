@@ -35,9 +35,6 @@ pub struct Record {
     pub wanted: Wanted,
     /// Whether `wanted` was ever decided. Until a first look has seen the machines it is not, and nothing follows from it.
     pub adopted: bool,
-    /// When this memory began.
-    #[serde(default)]
-    pub born: Timestamp,
     /// When `wanted` last changed; when it was by hand, the time EC2 gives for it.
     pub wanted_since: Timestamp,
     /// Who or what changed it.
@@ -162,7 +159,6 @@ impl Record {
             rule,
             wanted: Wanted::Awake,
             adopted: false,
-            born: now,
             wanted_since: now,
             wanted_by: "first seen".to_owned(),
             last_request: None,

@@ -245,11 +245,10 @@ impl Look<'_> {
             if self.side(route) == Side::Waker || route.side == Side::Waker {
                 continue;
             }
-            let asked = self.record.asked.get(&route.id);
-            let in_doubt = asked.is_some_and(|asked| asked.side == Side::Waker && self.lately(asked.at));
             let actions = match self.record.originals.get(&route.id) {
-                // The flip may have been made, and this Describe be older than what it replaced.
-                Some(original) if in_doubt => original.clone(),
+                // This Describe may be older than what we replaced a moment ago. If it is not, R is not as remembered, the
+                // flip changes nothing, and in a minute Describe is right.
+                Some(original) if self.wrote_lately(route) && !same_final(&route.actions, original) => original.clone(),
                 Some(_) | None => route.actions.clone(),
             };
             if !self.park(route, &actions) {
@@ -267,7 +266,7 @@ impl Look<'_> {
         let before = self.actions.len();
         for route in self.routes_in_turn() {
             if !self.surely_on(route, Side::Backend)
-                && let Some(actions) = self.sure_original(route)
+                && let Some(actions) = self.original(route)
             {
                 self.ask(route, Side::Backend);
                 let route = route.id.clone();
@@ -287,7 +286,7 @@ impl Look<'_> {
         let seen = self.seen;
         for route in &seen.routes {
             if self.side(route) == Side::Waker
-                && let Some(actions) = self.sure_original(route)
+                && let Some(actions) = self.original(route)
             {
                 self.record
                     .originals

@@ -66,6 +66,8 @@ impl World {
             }
             Fate::AnswerLost => self.effect(of, action).and(lost()),
             Fate::QuestionLost => lost(),
+            Fate::Late if takes == 0 => self.effect(of, action),
+            Fate::LateAndLost if takes == 0 => self.effect(of, action).and(lost()),
             Fate::Late => {
                 lands = Some(ends);
                 Ok(())

@@ -194,7 +194,11 @@ impl Teller {
                 };
                 // An actor at work would bring it back, and its lease would be gone.
                 let at_work = self.actors.iter().flatten().any(|actor| !actor.is_over());
-                if (0..world.routes.len()).all(elsewhere) && !at_work {
+                // A rule changed within the minute before, so that nobody can see how it is, is another accident.
+                let then = world.view_of(STALEST).routes;
+                let since = world.past.iter().filter(|(at, _)| now - at <= STALEST);
+                let changed = since.map(|(_, view)| &view.routes).any(|routes| *routes != then);
+                if (0..world.routes.len()).all(elsewhere) && !at_work && !changed {
                     world.stored = None;
                 }
             }
@@ -245,6 +249,10 @@ impl World {
     /// What every plan keeps to, whatever it was shown.
     pub fn judge_plan(&mut self, seen: &Seen, stimulus: &Stimulus, plan: &Plan) {
         let now = at(self.now);
+        // What somebody overtook will never be stored, and so never be done.
+        if self.stored.as_ref().is_some_and(|stored| stored.version != seen.record.version) {
+            return;
+        }
         if plan.next_check <= now {
             self.violations.push(format!("I5: next check at {} at {now}", plan.next_check));
         }
