@@ -51,7 +51,8 @@ impl<'a> Look<'a> {
     /// Whether this look may show the route as it was before a write of ours.
     pub(super) fn wrote_lately(&self, route: &RouteSeen) -> bool {
         let ours = [&self.record.flips, &self.record.asked];
-        ours.iter().any(|writes| writes.get(&route.id).is_some_and(|flip| self.lately(flip.at)))
+        ours.iter()
+            .any(|writes| writes.get(&route.id).is_some_and(|flip| self.lately(flip.at)))
     }
 
     pub(super) fn all_routes_on(&self, side: Side) -> bool {
