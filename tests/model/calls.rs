@@ -167,6 +167,22 @@ impl World {
 }
 
 impl super::Machine {
+    /// The state under way is over.
+    pub fn come_to_rest(&mut self, now: Time) {
+        match (self.power, self.falls_back) {
+            (Power::Pending, Some(tells)) => {
+                self.power = Power::Stopped;
+                self.fell_back = tells.then(|| "Client.InvalidKMSKey.InvalidState".to_owned());
+            }
+            (Power::Pending, None) => {
+                self.power = Power::Running;
+                self.running_since = Some(now);
+            }
+            (Power::Stopping, _) => self.power = Power::Stopped,
+            (Power::Running | Power::Stopped | Power::Terminated, _) => {}
+        }
+    }
+
     pub fn start(&mut self, now: Time) {
         self.power = Power::Pending;
         self.until = Some(now + PENDING_TAKES);

@@ -133,29 +133,37 @@ impl World {
     }
 
     pub fn advance(&mut self, seconds: Time) {
-        for _ in 0..seconds {
-            self.now += 1;
+        let end = self.now + seconds;
+        while self.now < end {
+            self.now = self.next_event().min(end);
             let now = self.now;
-            for machine in &mut self.machines {
-                if machine.until.is_some_and(|until| until <= now) {
-                    machine.until = None;
-                    match (machine.power, machine.falls_back) {
-                        (Power::Pending, Some(tells)) => {
-                            machine.power = Power::Stopped;
-                            machine.fell_back = tells.then(|| "Client.InvalidKMSKey.InvalidState".to_owned());
-                        }
-                        (Power::Pending, None) => {
-                            machine.power = Power::Running;
-                            machine.running_since = Some(now);
-                        }
-                        (Power::Stopping, _) => machine.power = Power::Stopped,
-                        (Power::Running | Power::Stopped | Power::Terminated, _) => {}
-                    }
-                }
+            for machine in self
+                .machines
+                .iter_mut()
+                .filter(|m| m.until.is_some_and(|until| until <= now))
+            {
+                machine.until = None;
+                machine.come_to_rest(now);
             }
             self.land_late_calls();
             self.changed();
         }
+    }
+
+    /// The next second in which something happens by itself.
+    fn next_event(&self) -> Time {
+        let powers = self.machines.iter().filter_map(|m| m.until);
+        let healths = self
+            .machines
+            .iter()
+            .filter_map(|m| Some(m.running_since? + HEALTHY_AFTER));
+        let calls = self
+            .in_flight
+            .iter()
+            .flat_map(|call| [Some(call.ends), call.lands])
+            .flatten();
+        let all = powers.chain(healths).chain(calls);
+        all.filter(|event| *event > self.now).min().unwrap_or(Time::MAX)
     }
 
     /// To be called after every change: the past and the judge take note.
