@@ -4,7 +4,6 @@
 //! with `left_stopped` forgotten at our next start (the machine its owner stopped is started again); with `wanted_since`
 //! the moment of noticing (a start between a stop by hand and our noticing it is stopped again).
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use proxymanager::domain::plan::{Action, plan};

@@ -5,7 +5,6 @@
 //! starts again; a crash between flip and memory lets a stop come before the settling); with `may_start` ignoring the
 //! doubt.
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use std::collections::BTreeSet;

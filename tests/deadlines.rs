@@ -5,7 +5,6 @@
 //! refused start: 45 starts in 15 minutes); with `starts` left out of the patience (30 starts when a start comes to nothing
 //! without a reason); with `give_up` counting from the last request before the wake (asleep at the deadline, never failed).
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use proptest::collection::vec;
@@ -32,9 +31,11 @@ const KINDS: [FaultKind; 6] = [
     FaultKind::Other,
 ];
 
+type Trouble = Box<dyn Fn(&mut World)>;
+
 /// All that can be wrong for good with a wake, and its name.
-fn troubles() -> Vec<(String, Box<dyn Fn(&mut World)>)> {
-    let mut all: Vec<(String, Box<dyn Fn(&mut World)>)> = Vec::new();
+fn troubles() -> Vec<(String, Trouble)> {
+    let mut all: Vec<(String, Trouble)> = Vec::new();
     for call in ["start", "park", "flip to backend"] {
         let mut fates: Vec<Fate> = KINDS
             .iter()

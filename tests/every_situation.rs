@@ -5,7 +5,6 @@
 //! wanted awake, and with `by_hand` blind to our own start, so that a Tick emits Start (I4); with `withhold` keeping the
 //! planned record (dry run).
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use proxymanager::domain::fault::FaultKind;

@@ -4,7 +4,6 @@
 //! Seen red: `without_the_version_condition_they_cross` is the same search with the condition taken out, and has to find a
 //! crossing; so does the search when `leased_to_another` always says no.
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use std::collections::{BTreeSet, HashSet};
@@ -155,8 +154,11 @@ impl State {
     }
 }
 
+/// How many states are within reach, and the calls made there.
+type Searched = (usize, BTreeSet<&'static str>);
+
 /// All states within reach, and the names of the calls made there; or the way to the first violation that counts.
-fn search(fence: bool, counts: fn(&str) -> bool) -> Result<(usize, BTreeSet<&'static str>), (Vec<Move>, String)> {
+fn search(fence: bool, counts: fn(&str) -> bool) -> Result<Searched, (Vec<Move>, String)> {
     let beginning = beginning(fence);
     let mut visited = HashSet::from([beginning.fingerprint()]);
     let mut open = vec![(beginning, Vec::new())];

@@ -5,7 +5,6 @@
 //! before the change); with FlipToBackend writing all remembered actions (a changed client id is lost); with the flip sent
 //! while the park is paused.
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use proxymanager::domain::fault::FaultKind;

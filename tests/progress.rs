@@ -4,7 +4,6 @@
 //! Seen red: with `elapsed` counted from `wanted_since` for a rule that died while awake; with every flip back taken for a
 //! wake (the next cold start is then shown as 95 % after two seconds).
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use std::time::Duration;

@@ -1,7 +1,6 @@
 //! I1, I2, I4, I5, I7 and I10 over random histories: two actors at once, stale Describes, every kind of fault, lost and late
 //! answers, crashes, hands on the machines, outsiders at the rules, a lost ledger item. Judged by the world's truth.
 
-#[allow(dead_code, reason = "each test uses its part")]
 mod model;
 
 use std::cell::RefCell;
