@@ -13,7 +13,7 @@ use proptest::collection::vec;
 use proptest::strategy::{Strategy, ValueTree};
 
 use proxymanager::domain::plan::{Action, Plan, plan};
-use proxymanager::domain::rule::Side;
+use proxymanager::domain::rule::{Action as ListenerAction, Side};
 use proxymanager::domain::seen::{Power, Stimulus, Wanted};
 
 use model::calls::name;
@@ -36,7 +36,7 @@ fn worlds() -> Vec<World> {
         worlds.push(settled);
     }
     for shape in shapes.iter().cycle().take(60) {
-        let mut teller = Teller::new(if worlds.len() % 2 == 0 {
+        let mut teller = Teller::new(if worlds.len().is_multiple_of(2) {
             shape.awake()
         } else {
             shape.asleep()
@@ -66,14 +66,11 @@ fn stimuli() -> [Stimulus; 4] {
     ]
 }
 
+/// The powers of the machines, each route with its actions and the number of its parked copies, and what is wanted.
+type End = (Vec<Power>, Vec<(Side, Vec<ListenerAction>, usize)>, Option<Wanted>);
+
 /// What the world has come to, without its times.
-fn end(
-    world: &World,
-) -> (
-    Vec<Power>,
-    Vec<(Side, Vec<proxymanager::domain::rule::Action>, usize)>,
-    Option<Wanted>,
-) {
+fn end(world: &World) -> End {
     let routes = (0..world.routes.len()).map(|index| {
         let side = world.is_on(index);
         // P is put right while R points at the waker.

@@ -38,7 +38,8 @@ pub trait Gateway: Sync {
         actions: &[Action],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
 
-    /// Gives the route these actions. Re-reads it first: if it forwards to neither a waker nor where these actions do,
-    /// somebody else has changed it, nothing is written and the fault is a `Conflict`.
+    /// Gives the route these actions. Re-reads it first: if it neither forwards to a waker nor does already what the final
+    /// one of these does (same groups, weights and stickiness), somebody else has changed it, nothing is written and the
+    /// fault is a `Conflict`.
     fn flip_to_backend(&self, route: &RouteId, actions: &[Action]) -> impl Future<Output = Result<(), Fault>> + Send;
 }
