@@ -2,9 +2,12 @@
 //!
 //! `domain` decides and does no I/O; everything else observes, applies or answers. See `ARCHITECTURE.md`.
 
+pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod domain;
+#[cfg(feature = "aws")]
 pub mod drive;
 pub mod gateway;
 pub mod ledger;
+pub mod rules;
