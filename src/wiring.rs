@@ -1,0 +1,1 @@
+//! From the environment to a function or a driver with its adapters.
