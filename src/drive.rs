@@ -79,7 +79,11 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         let give_up_at = after(self.clock.now(), PATIENCE);
         loop {
             let now = self.clock.now();
-            let record = self.ledger.load(name).await?.unwrap_or_else(|| Record::new(name.clone(), now));
+            let record = self
+                .ledger
+                .load(name)
+                .await?
+                .unwrap_or_else(|| Record::new(name.clone(), now));
             if effort == Effort::Snapshot && fresh_enough(now, &record, stimulus) {
                 return Ok(Looked::of(record));
             }
@@ -129,7 +133,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             Observed { seen, table } = self.observe_before_stop(managed, &record).await?;
             plan = self::plan(self.clock.now(), &managed.rule, &seen, stimulus);
         }
-        let Plan { actions, withheld, record: planned, events, .. } = plan;
+        let Plan {
+            actions,
+            withheld,
+            record: planned,
+            events,
+            ..
+        } = plan;
         let mut now_known = planned;
         if !actions.is_empty() {
             now_known.version = self.ledger.store(&now_known).await?;
@@ -137,7 +147,10 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         let mut done = Vec::new();
         for action in actions {
             let now = self.clock.now();
-            let left = now_known.lease.as_ref().map_or(Duration::ZERO, |lease| until(now, lease.until));
+            let left = now_known
+                .lease
+                .as_ref()
+                .map_or(Duration::ZERO, |lease| until(now, lease.until));
             if left < ACTION_TIMEOUT + CALL_TIMEOUT {
                 tracing::warn!(rule = %managed.rule.name, "the lease is nearly over; the rest is left to the next look");
                 break;
@@ -154,20 +167,38 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
                 break;
             }
         }
-        let now_known = if done.is_empty() { now_known } else { self.settle_snapshot(managed, &seen, now_known) };
+        let now_known = if done.is_empty() {
+            now_known
+        } else {
+            self.settle_snapshot(managed, &seen, now_known)
+        };
         let stored = self.finish(now_known, &events).await?;
-        Ok(Looked { record: stored, done, withheld })
+        Ok(Looked {
+            record: stored,
+            done,
+            withheld,
+        })
     }
 
     /// The phase after what was just done, from the same facts and the new memory. Nothing more is done in this look.
     fn settle_snapshot(&self, managed: &Managed, seen: &Seen, record: Record) -> Record {
         let now = self.clock.now();
-        let seen = Seen { record: record.clone(), ..seen.clone() };
+        let seen = Seen {
+            record: record.clone(),
+            ..seen.clone()
+        };
         let next = plan(now, &managed.rule, &seen, &Stimulus::Tick);
         if next.actions.is_empty() {
-            return Record { version: record.version, ..next.record };
+            return Record {
+                version: record.version,
+                ..next.record
+            };
         }
-        Record { snapshot: next.record.snapshot, next_check: after(now, Duration::from_secs(1)), ..record }
+        Record {
+            snapshot: next.record.snapshot,
+            next_check: after(now, Duration::from_secs(1)),
+            ..record
+        }
     }
 
     async fn finish(&self, record: Record, events: &[Event]) -> Result<Record, LedgerError> {
@@ -212,7 +243,11 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
 
 impl Looked {
     fn of(record: Record) -> Self {
-        Looked { record, done: Vec::new(), withheld: Vec::new() }
+        Looked {
+            record,
+            done: Vec::new(),
+            withheld: Vec::new(),
+        }
     }
 }
 

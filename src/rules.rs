@@ -35,11 +35,17 @@ pub struct Managed {
 /// What a request was found to be for.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found<'a> {
-    Rule { rule: &'a Managed, route: &'a RouteId },
+    Rule {
+        rule: &'a Managed,
+        route: &'a RouteId,
+    },
     /// It met no rule of ours, so the load balancer's default rule brought it.
     Nothing,
     /// Which rule brought it cannot be told, and nothing is woken on a guess.
-    Undecided { route: &'a RouteId, reason: Reason },
+    Undecided {
+        route: &'a RouteId,
+        reason: Reason,
+    },
 }
 
 #[derive(Debug)]
@@ -63,8 +69,15 @@ impl Rules {
     pub fn new(table: &RouteTable, settings: &RuleSettings) -> Self {
         let mut routes: BTreeMap<RuleName, Vec<(&Listener, &ListenerRule)>> = BTreeMap::new();
         for listener in &table.listeners {
-            for rule in listener.rules.iter().filter(|rule| rule.is_managed() && rule.parks().is_none()) {
-                routes.entry(name(table, rule, &settings.wakers)).or_default().push((listener, rule));
+            for rule in listener
+                .rules
+                .iter()
+                .filter(|rule| rule.is_managed() && rule.parks().is_none())
+            {
+                routes
+                    .entry(name(table, rule, &settings.wakers))
+                    .or_default()
+                    .push((listener, rule));
             }
         }
         let by_name: BTreeMap<_, _> = routes
@@ -77,7 +90,11 @@ impl Rules {
                 (name.clone(), managed)
             })
             .collect();
-        let doors = table.listeners.iter().map(|listener| door(listener, &by_name, settings)).collect();
+        let doors = table
+            .listeners
+            .iter()
+            .map(|listener| door(listener, &by_name, settings))
+            .collect();
         Rules { by_name, doors }
     }
 
@@ -104,7 +121,10 @@ impl Rules {
                     }
                 }
                 FirstMatch::Rule((_, None)) | FirstMatch::Default => {}
-                FirstMatch::Undecided { rule: (route, _), reason } => {
+                FirstMatch::Undecided {
+                    rule: (route, _),
+                    reason,
+                } => {
                     undecided.get_or_insert(Found::Undecided { route, reason });
                 }
             }
@@ -118,15 +138,25 @@ fn name(table: &RouteTable, route: &ListenerRule, wakers: &[GroupId]) -> RuleNam
     if let Some(name) = route.tags.get(tags::NAME) {
         return RuleName(name.clone());
     }
-    let first_group = |actions: &[Action]| final_action(actions).and_then(|last| last.groups().first().map(|(group, _)| group.clone()));
-    let parked = table.listeners.iter().flat_map(|listener| &listener.rules).find(|rule| rule.parks() == Some(&route.arn.0));
+    let first_group = |actions: &[Action]| {
+        final_action(actions).and_then(|last| last.groups().first().map(|(group, _)| group.clone()))
+    };
+    let parked = table
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.rules)
+        .find(|rule| rule.parks() == Some(&route.arn.0));
     let actions = match side(route, wakers) {
         Side::Backend => Some(&route.actions),
         Side::Waker => parked.map(|parked| &parked.actions),
     };
     let remembered = || table.names.get(&route.arn).cloned();
-    let named = actions.and_then(|actions| first_group(actions)).map(|group| RuleName(group_name(&group).to_owned()));
-    named.or_else(remembered).unwrap_or_else(|| RuleName(route.arn.0.rsplit('/').next().unwrap_or_default().to_owned()))
+    let named = actions
+        .and_then(|actions| first_group(actions))
+        .map(|group| RuleName(group_name(&group).to_owned()));
+    named
+        .or_else(remembered)
+        .unwrap_or_else(|| RuleName(route.arn.0.rsplit('/').next().unwrap_or_default().to_owned()))
 }
 
 /// The name in a target group's ARN, `...:targetgroup/NAME/ID`.
@@ -135,43 +165,73 @@ pub fn group_name(group: &GroupId) -> &str {
 }
 
 fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], table: &RouteTable, settings: &RuleSettings) -> Rule {
-    let tags = routes.iter().map(|(_, route)| (route.arn.clone(), route.tags.clone())).collect();
+    let tags = routes
+        .iter()
+        .map(|(_, route)| (route.arn.clone(), route.tags.clone()))
+        .collect();
     let (tags, mut problems) = tags::merge(tags);
     let (policy, unreadable) = tags::policy(&tags, settings.settle, settings.idle_min);
     problems.extend(unreadable);
     for (listener, route) in routes {
         problems.extend(problems_of(listener, route, table, settings));
     }
-    Rule { name: name.clone(), policy, problems }
+    Rule {
+        name: name.clone(),
+        policy,
+        problems,
+    }
 }
 
 fn problems_of(listener: &Listener, route: &ListenerRule, table: &RouteTable, settings: &RuleSettings) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(cluster) = &listener.controller {
-        problems.push(Problem::ForeignController { cluster: cluster.clone() });
+        problems.push(Problem::ForeignController {
+            cluster: cluster.clone(),
+        });
     }
     if listener.waker.is_none() {
-        problems.push(Problem::NoWaker { listener: listener.arn.clone() });
+        problems.push(Problem::NoWaker {
+            listener: listener.arn.clone(),
+        });
     }
     if let Err(why) = Matcher::new(&route.conditions) {
-        problems.push(Problem::UnreadableConditions { route: route.arn.clone(), why: why.to_string() });
+        problems.push(Problem::UnreadableConditions {
+            route: route.arn.clone(),
+            why: why.to_string(),
+        });
     }
-    let twins = listener.rules.iter().filter(|other| other.is_managed() && other.conditions == route.conditions);
+    let twins = listener
+        .rules
+        .iter()
+        .filter(|other| other.is_managed() && other.conditions == route.conditions);
     for first in twins.filter(|other| other.priority < route.priority) {
-        problems.push(Problem::SameConditions { one: first.arn.clone(), other: route.arn.clone() });
+        problems.push(Problem::SameConditions {
+            one: first.arn.clone(),
+            other: route.arn.clone(),
+        });
     }
     let last = final_action(&route.actions);
     let kind = last.map_or("missing", |action| action.kind.as_str());
     let groups = last.map(Action::groups).unwrap_or_default();
     if groups.is_empty() {
-        problems.push(Problem::NotAForward { route: route.arn.clone(), kind: kind.to_owned() });
+        problems.push(Problem::NotAForward {
+            route: route.arn.clone(),
+            kind: kind.to_owned(),
+        });
     }
-    let to_waker = groups.iter().filter(|(group, _)| settings.wakers.contains(group)).count();
+    let to_waker = groups
+        .iter()
+        .filter(|(group, _)| settings.wakers.contains(group))
+        .count();
     if to_waker > 0 && to_waker < groups.len() {
-        problems.push(Problem::MixedForward { route: route.arn.clone() });
+        problems.push(Problem::MixedForward {
+            route: route.arn.clone(),
+        });
     }
     if route.priority.is_none() {
-        problems.push(Problem::DefaultRule { route: route.arn.clone() });
+        problems.push(Problem::DefaultRule {
+            route: route.arn.clone(),
+        });
     }
     problems.extend(second_way(route, &groups, table, settings));
     problems
@@ -179,10 +239,17 @@ fn problems_of(listener: &Listener, route: &ListenerRule, table: &RouteTable, se
 
 /// Another listener rule, not of this rule's name, that leads to the same target groups: nobody can tell by this rule
 /// alone that they are not in use.
-fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], table: &RouteTable, settings: &RuleSettings) -> Option<Problem> {
+fn second_way(
+    route: &ListenerRule,
+    groups: &[(GroupId, i32)],
+    table: &RouteTable,
+    settings: &RuleSettings,
+) -> Option<Problem> {
     let own = name(table, route, &settings.wakers);
     let rules = || table.listeners.iter().flat_map(|listener| &listener.rules);
-    let parked = rules().filter(|rule| rule.parks() == Some(&route.arn.0)).filter_map(|rule| final_action(&rule.actions));
+    let parked = rules()
+        .filter(|rule| rule.parks() == Some(&route.arn.0))
+        .filter_map(|rule| final_action(&rule.actions));
     let backend: Vec<GroupId> = groups
         .iter()
         .cloned()
@@ -191,18 +258,28 @@ fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], table: &RouteTabl
         .filter(|group| !settings.wakers.contains(group))
         .collect();
     let ours = |rule: &ListenerRule| match rule.parks() {
-        Some(parked) => table.find(&RouteId(parked.to_owned())).is_some_and(|(_, r)| name(table, r, &settings.wakers) == own),
+        Some(parked) => table
+            .find(&RouteId(parked.to_owned()))
+            .is_some_and(|(_, r)| name(table, r, &settings.wakers) == own),
         None => rule.is_managed() && name(table, rule, &settings.wakers) == own,
     };
     rules()
         .filter(|rule| rule.arn != route.arn && !ours(rule))
         .find(|rule| final_action(&rule.actions).is_some_and(|action| action.forwards_to_any(&backend)))
-        .map(|by| Problem::AlsoReachable { route: route.arn.clone(), by: by.arn.clone() })
+        .map(|by| Problem::AlsoReachable {
+            route: route.arn.clone(),
+            by: by.arn.clone(),
+        })
 }
 
 /// A rule that leads elsewhere cannot have brought a request here, unless it is managed and was flipped a moment ago.
 fn door(listener: &Listener, by_name: &BTreeMap<RuleName, Managed>, settings: &RuleSettings) -> Door {
-    let owner = |route: &RouteId| by_name.values().find(|managed| managed.routes.contains(route)).map(|managed| managed.rule.name.clone());
+    let owner = |route: &RouteId| {
+        by_name
+            .values()
+            .find(|managed| managed.routes.contains(route))
+            .map(|managed| managed.rule.name.clone())
+    };
     let candidates = listener
         .rules
         .iter()
@@ -211,10 +288,18 @@ fn door(listener: &Listener, by_name: &BTreeMap<RuleName, Managed>, settings: &R
             let brings = owner.is_some() || side(rule, &settings.wakers) == Side::Waker;
             let priority = rule.priority.filter(|_| brings && rule.parks().is_none())?;
             let (late, conditions) = as_handed_over(rule);
-            Some(Candidate { priority: priority + late, matcher: Matcher::new(&conditions), id: (rule.arn.clone(), owner) })
+            Some(Candidate {
+                priority: priority + late,
+                matcher: Matcher::new(&conditions),
+                id: (rule.arn.clone(), owner),
+            })
         })
         .collect();
-    Door { port: listener.port, waker: listener.waker.clone(), candidates }
+    Door {
+        port: listener.port,
+        waker: listener.waker.clone(),
+        candidates,
+    }
 }
 
 /// A load balancer compares conditions before it transforms and hands over the transformed request, so what a transform
@@ -227,12 +312,27 @@ fn as_handed_over(rule: &ListenerRule) -> (u32, Vec<Condition>) {
         Some("path-pattern" | "query-string") => rule.transforms.iter().any(|kind| kind == "url-rewrite"),
         Some(_) | None => false,
     };
-    let comparable: Vec<_> = rule.conditions.iter().filter(|condition| !rewritten(condition)).cloned().collect();
-    if comparable.len() == rule.conditions.len() { (0, comparable) } else { (AFTER_ALL_PRIORITIES, comparable) }
+    let comparable: Vec<_> = rule
+        .conditions
+        .iter()
+        .filter(|condition| !rewritten(condition))
+        .cloned()
+        .collect();
+    if comparable.len() == rule.conditions.len() {
+        (0, comparable)
+    } else {
+        (AFTER_ALL_PRIORITIES, comparable)
+    }
 }
 
 /// The names of all routes, for the next table: a name made from a target group must outlive the loss of P.
 pub fn names(table: &RouteTable, settings: &RuleSettings) -> BTreeMap<RouteId, RuleName> {
-    let managed = table.listeners.iter().flat_map(|listener| &listener.rules).filter(|rule| rule.is_managed());
-    managed.map(|rule| (rule.arn.clone(), name(table, rule, &settings.wakers))).collect()
+    let managed = table
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.rules)
+        .filter(|rule| rule.is_managed());
+    managed
+        .map(|rule| (rule.arn.clone(), name(table, rule, &settings.wakers)))
+        .collect()
 }

@@ -1,10 +1,9 @@
 //! The Lambda function.
 
 use proxymanager::config::Environment;
-use proxymanager::wiring;
+use proxymanager::wiring::lambda;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), lambda_runtime::Error> {
-    let function = wiring::function(&Environment);
-    wiring::serve(&function).await
+    lambda::run(&Environment).await
 }

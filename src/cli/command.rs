@@ -7,21 +7,21 @@ use serde_json::Value;
 use super::output::{Format, print, table};
 use super::report;
 use crate::clock::{Clock, SystemClock};
-use crate::config::environment::Settings;
 use crate::config::{ConfigErrors, Lookup};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::RuleName;
 use crate::domain::seen::{Stimulus, Wanted};
 use crate::domain::time::until;
-use crate::drive::{Driver, Effort, Looked};
+use crate::drive::{Effort, Looked};
 use crate::ledger::LedgerError;
+use crate::ledger::dynamodb::DynamoDb;
 use crate::rules::Managed;
-use crate::wiring::{self, Aws};
+use crate::wiring::{self, AwsDriver};
 
 /// What all commands need.
 pub struct Context {
-    driver: Driver<Aws>,
+    driver: AwsDriver<DynamoDb>,
 }
 
 /// Why a command failed.
@@ -30,7 +30,11 @@ pub enum CommandError {
     #[error("there is no rule {name:?}. The rules are: {known}")]
     NoSuchRule { name: String, known: String },
     #[error("{rule} is {phase}: {reason}")]
-    NotDone { rule: RuleName, phase: &'static str, reason: String },
+    NotDone {
+        rule: RuleName,
+        phase: &'static str,
+        reason: String,
+    },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -38,15 +42,23 @@ pub enum CommandError {
 impl Context {
     /// Reads the same environment as the function, with the credentials of the AWS CLI.
     pub async fn new(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
-        let settings = Settings::read(lookup)?;
-        Ok(Context { driver: wiring::with_default_chain(&settings, lookup).await? })
+        Ok(Context {
+            driver: wiring::for_command_line(lookup).await?,
+        })
     }
 
     async fn rule(&self, name: &str) -> Result<Managed, CommandError> {
         let rules = self.driver.rules().await?;
         rules.get(&RuleName(name.to_owned())).cloned().ok_or_else(|| {
             let known: Vec<_> = rules.iter().map(|managed| managed.rule.name.to_string()).collect();
-            CommandError::NoSuchRule { name: name.to_owned(), known: if known.is_empty() { "none".to_owned() } else { known.join(", ") } }
+            CommandError::NoSuchRule {
+                name: name.to_owned(),
+                known: if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                },
+            }
         })
     }
 }
@@ -59,7 +71,11 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
         rows.push((managed, record));
     }
     let now = SystemClock.now();
-    let value = Value::Array(rows.iter().map(|(managed, record)| report::json(managed, record)).collect());
+    let value = Value::Array(
+        rows.iter()
+            .map(|(managed, record)| report::json(managed, record))
+            .collect(),
+    );
     print(format, &value, || {
         let mut table = table(&["rule", "phase", "machines", "idle after", "note"]);
         for (managed, record) in &rows {
@@ -90,27 +106,85 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
         row("rule", managed.rule.name.to_string());
         row("phase", report::phase(now, &record));
         row("reason", record.snapshot.phase.reason().unwrap_or_default().to_owned());
-        row("wanted", format!("{:?} since {} ({})", record.wanted, record.wanted_since, record.wanted_by).to_lowercase());
-        row("last request", record.last_request.map(|at| at.to_string()).unwrap_or_default());
-        row("routes", managed.routes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
-        row("lead to", if record.snapshot.switched { "backend" } else { "waker" }.to_owned());
-        row("machines", record.snapshot.resources.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        row(
+            "wanted",
+            format!(
+                "{:?} since {} ({})",
+                record.wanted, record.wanted_since, record.wanted_by
+            )
+            .to_lowercase(),
+        );
+        row(
+            "last request",
+            record.last_request.map(|at| at.to_string()).unwrap_or_default(),
+        );
+        row(
+            "routes",
+            managed
+                .routes
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+        row(
+            "lead to",
+            if record.snapshot.switched { "backend" } else { "waker" }.to_owned(),
+        );
+        row(
+            "machines",
+            record
+                .snapshot
+                .resources
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
         row("idle after", report::short(managed.rule.policy.idle));
-        row("problems", record.snapshot.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
+        row(
+            "problems",
+            record
+                .snapshot
+                .problems
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
         if let Some(failure) = &record.failure {
             let again = report::short(until(now, failure.retry_at));
-            row("last failure", format!("{} (attempt {}, again in {again})", failure.reason, failure.attempts));
+            row(
+                "last failure",
+                format!("{} (attempt {}, again in {again})", failure.reason, failure.attempts),
+            );
         }
-        row("would do", withheld.iter().map(|action| format!("{action:?}")).collect::<Vec<_>>().join("\n"));
+        row(
+            "would do",
+            withheld
+                .iter()
+                .map(|action| format!("{action:?}"))
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
         table
     });
     Ok(())
 }
 
 /// Tells a rule what to be and, if asked to, drives it until it is.
-pub async fn want(context: &Context, name: &str, wanted: Wanted, wait: bool, format: Format) -> Result<(), CommandError> {
+pub async fn want(
+    context: &Context,
+    name: &str,
+    wanted: Wanted,
+    wait: bool,
+    format: Format,
+) -> Result<(), CommandError> {
     let managed = context.rule(name).await?;
-    let command = Stimulus::Command { wanted, who: "proxymanager".to_owned() };
+    let command = Stimulus::Command {
+        wanted,
+        who: "proxymanager".to_owned(),
+    };
     let mut record = context.driver.look(&managed, &command, Effort::Fresh).await?.record;
     let mut shown = None;
     loop {
@@ -127,15 +201,28 @@ pub async fn want(context: &Context, name: &str, wanted: Wanted, wait: bool, for
         }
         if let Phase::Failed(reason) | Phase::Misconfigured(reason) = &record.snapshot.phase {
             let phase = record.snapshot.phase.name();
-            return Err(CommandError::NotDone { rule: managed.rule.name.clone(), phase, reason: reason.clone() });
+            return Err(CommandError::NotDone {
+                rule: managed.rule.name.clone(),
+                phase,
+                reason: reason.clone(),
+            });
         }
         if record.wanted != wanted {
             let reason = format!("meanwhile something else was wanted by {}", record.wanted_by);
-            return Err(CommandError::NotDone { rule: managed.rule.name.clone(), phase: record.snapshot.phase.name(), reason });
+            return Err(CommandError::NotDone {
+                rule: managed.rule.name.clone(),
+                phase: record.snapshot.phase.name(),
+                reason,
+            });
         }
-        let pause = until(SystemClock.now(), record.next_check).clamp(Duration::from_millis(100), Duration::from_secs(2));
+        let pause =
+            until(SystemClock.now(), record.next_check).clamp(Duration::from_millis(100), Duration::from_secs(2));
         tokio::time::sleep(pause).await;
-        record = context.driver.look(&managed, &Stimulus::Tick, Effort::Snapshot).await?.record;
+        record = context
+            .driver
+            .look(&managed, &Stimulus::Tick, Effort::Snapshot)
+            .await?
+            .record;
     }
     if format == Format::Json {
         println!("{:#}", report::json(&managed, &record));
@@ -145,5 +232,9 @@ pub async fn want(context: &Context, name: &str, wanted: Wanted, wait: bool, for
 
 fn words(record: &Record) -> String {
     let name = record.snapshot.phase.name();
-    record.snapshot.phase.reason().map_or_else(|| name.to_owned(), |reason| format!("{name}: {reason}"))
+    record
+        .snapshot
+        .phase
+        .reason()
+        .map_or_else(|| name.to_owned(), |reason| format!("{name}: {reason}"))
 }

@@ -21,7 +21,7 @@ pub fn print(format: Format, value: &Value, table: impl FnOnce() -> Table) {
 /// An empty table in the house style.
 pub fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     if !header.is_empty() {
         table.set_header(header.iter().map(|name| name.to_uppercase()).collect::<Vec<_>>());
     }

@@ -3,7 +3,7 @@
 use super::Driver;
 use crate::clock::Clock;
 use crate::compute::Compute;
-use crate::domain::record::{Record, Snapshot};
+use crate::domain::record::Record;
 use crate::domain::rule::{Action, GroupId, Problem, ResourceId, RouteId, RuleName, Side, final_action};
 use crate::domain::seen::{Parked, RouteSeen, Seen};
 use crate::domain::table::RouteTable;
@@ -25,7 +25,11 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
     }
 
     /// As `observe`, with the routes read now and all other claims on the machines asked for again.
-    pub(super) async fn observe_before_stop(&self, managed: &Managed, record: &Record) -> Result<Observed, LedgerError> {
+    pub(super) async fn observe_before_stop(
+        &self,
+        managed: &Managed,
+        record: &Record,
+    ) -> Result<Observed, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
         let table = self.read_table(before.as_ref()).await?;
         let seen = self.observe_with(managed, record, &table, None).await?;
@@ -46,11 +50,19 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         table: &RouteTable,
         claimed: Option<&[ResourceId]>,
     ) -> Result<Seen, LedgerError> {
-        let routes: Vec<RouteSeen> = managed.routes.iter().filter_map(|route| self.route(table, route)).collect();
+        let routes: Vec<RouteSeen> = managed
+            .routes
+            .iter()
+            .filter_map(|route| self.route(table, route))
+            .collect();
         let groups = backend(&routes, record, &self.settings.wakers);
         let health = self.gateway.health(&groups).await;
         let mut machines: Vec<ResourceId> = match &health {
-            Ok(groups) => groups.iter().flat_map(|group| &group.targets).map(|target| target.resource.clone()).collect(),
+            Ok(groups) => groups
+                .iter()
+                .flat_map(|group| &group.targets)
+                .map(|target| target.resource.clone())
+                .collect(),
             Err(_) => record.snapshot.resources.clone(),
         };
         machines.sort();
@@ -60,20 +72,39 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             && claimed != Some(&machines)
         {
             let rules = Rules::new(table, &self.settings);
-            let no_longer: Vec<_> = record.snapshot.resources.iter().filter(|id| !machines.contains(id)).cloned().collect();
+            let no_longer: Vec<_> = record
+                .snapshot
+                .resources
+                .iter()
+                .filter(|id| !machines.contains(id))
+                .cloned()
+                .collect();
             let exists = |other: &RuleName| rules.get(other).is_some();
-            let others = self.ledger.own(&managed.rule.name, &machines, &no_longer, &exists).await?;
+            let others = self
+                .ledger
+                .own(&managed.rule.name, &machines, &no_longer, &exists)
+                .await?;
             for (machine, other) in found.iter_mut().zip(others) {
                 machine.other_owner = other;
             }
         }
-        Ok(Seen { record: record.clone(), routes, resources, health })
+        Ok(Seen {
+            record: record.clone(),
+            routes,
+            resources,
+            health,
+        })
     }
 
     fn route(&self, table: &RouteTable, id: &RouteId) -> Option<RouteSeen> {
         let (_, rule) = table.find(id)?;
         let side = side(rule, &self.settings.wakers);
-        Some(RouteSeen { id: id.clone(), side, actions: rule.actions.clone(), parked: table.parked(id) })
+        Some(RouteSeen {
+            id: id.clone(),
+            side,
+            actions: rule.actions.clone(),
+            parked: table.parked(id),
+        })
     }
 }
 
@@ -91,7 +122,11 @@ fn backend(routes: &[RouteSeen], record: &Record, wakers: &[GroupId]) -> Vec<(Gr
             Side::Backend => Some(&route.actions),
             Side::Waker => record.originals.get(&route.id).or(parked),
         };
-        for (group, weight) in actions.and_then(|actions| final_action(actions)).map(Action::groups).unwrap_or_default() {
+        for (group, weight) in actions
+            .and_then(|actions| final_action(actions))
+            .map(Action::groups)
+            .unwrap_or_default()
+        {
             match groups.iter_mut().find(|(known, _)| *known == group) {
                 Some((_, weighted)) => *weighted |= weight > 0,
                 None if wakers.contains(&group) => {}

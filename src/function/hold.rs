@@ -33,7 +33,12 @@ pub(super) async fn on_the_way<C: Compute, G: Gateway, L: Ledger, K: Clock>(
     asker: Asker,
 ) -> Option<Answer> {
     let now = driver.clock.now();
-    let flipped = record.flips.values().filter(|flip| flip.side == Side::Backend).map(|flip| flip.at).max()?;
+    let flipped = record
+        .flips
+        .values()
+        .filter(|flip| flip.side == Side::Backend)
+        .map(|flip| flip.at)
+        .max()?;
     if since(now, flipped) >= ON_THE_WAY_AT_MOST {
         // Somebody may have pointed the route back at the waker; a look, at most one a minute, tells.
         let looked = driver.look(managed, &Stimulus::Tick, Effort::Snapshot).await.ok()?;

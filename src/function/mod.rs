@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::clock::Clock;
 use crate::compute::Compute;
-use crate::config::environment::Settings;
 use crate::config::ConfigErrors;
+use crate::config::environment::Settings;
 use crate::domain::policy::Hold;
 use crate::domain::seen::Stimulus;
 use crate::drive::{Driver, Effort};
@@ -29,7 +29,9 @@ pub struct Function<C, G, L, K> {
 /// Why an invocation has no answer. Only what is not a load balancer's request can fail: a visitor always gets one.
 #[derive(Debug, thiserror::Error)]
 pub enum FunctionError {
-    #[error("not an event of this function: {0}. Allowed: requests of an Application Load Balancer, EventBridge's scheduled events, EC2 Instance State-change Notifications. Nothing was done.")]
+    #[error(
+        "not an event of this function: {0}. Allowed: requests of an Application Load Balancer, EventBridge's scheduled events, EC2 Instance State-change Notifications. Nothing was done."
+    )]
     UnknownEvent(String),
     #[error("{0}")]
     Configuration(ConfigErrors),
@@ -53,7 +55,11 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
         match Event::read(event) {
             Event::Alb(request) => {
                 let answer = self.answer(&request).await;
-                let answer = if request.method == "HEAD" { answer.without_body() } else { answer };
+                let answer = if request.method == "HEAD" {
+                    answer.without_body()
+                } else {
+                    answer
+                };
                 Ok(answer.for_alb(request.multi_value))
             }
             Event::Tick => self.tick(&Stimulus::Tick, None).await,
@@ -81,7 +87,10 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
             Found::Rule { rule, .. } => rule,
             Found::Nothing => return pages::not_found(&asked),
             Found::Undecided { route, reason } => {
-                return pages::unavailable(&asked, &format!("which rule this request is for cannot be told: {route}: {reason}"));
+                return pages::unavailable(
+                    &asked,
+                    &format!("which rule this request is for cannot be told: {route}: {reason}"),
+                );
             }
         };
         if !who::allowed(&managed.rule.policy.allow, request) {
@@ -94,7 +103,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
         if asker == Asker::Nobody {
             return self.stored(driver, managed, &asked).await;
         }
-        let was_switched = driver.ledger.load(&managed.rule.name).await.ok().flatten().filter(|record| record.snapshot.switched);
+        let was_switched = driver
+            .ledger
+            .load(&managed.rule.name)
+            .await
+            .ok()
+            .flatten()
+            .filter(|record| record.snapshot.switched);
         if let Some(record) = was_switched
             && let Some(answer) = hold::on_the_way(driver, managed, &record, &asked, asker).await
         {
@@ -124,7 +139,11 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
     }
 
     /// Looks at every rule that needs a look; one that cannot be looked at keeps nobody else waiting.
-    async fn tick(&self, stimulus: &Stimulus, machine: Option<&crate::domain::rule::ResourceId>) -> Result<Value, FunctionError> {
+    async fn tick(
+        &self,
+        stimulus: &Stimulus,
+        machine: Option<&crate::domain::rule::ResourceId>,
+    ) -> Result<Value, FunctionError> {
         let driver = match &self.state {
             Ok((driver, _)) => driver,
             Err(errors) => return Err(FunctionError::Configuration(errors.clone())),

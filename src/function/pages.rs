@@ -36,8 +36,17 @@ impl<'r> Asked<'r> {
 
     /// Who asked, for the history: the address that ALB saw, and the path.
     pub(super) fn who(&self) -> String {
-        let peer = self.request.peer().map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
-        let path: String = self.request.path.chars().filter(|c| !c.is_control()).take(120).collect();
+        let peer = self
+            .request
+            .peer()
+            .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        let path: String = self
+            .request
+            .path
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect();
         format!("{peer} for {path}")
     }
 
@@ -46,7 +55,8 @@ impl<'r> Asked<'r> {
     }
 
     fn html(&self, status: u16, body: String) -> Answer {
-        Answer::new(status, HTML_TYPE, body).with("content-security-policy", page::content_security_policy())
+        Answer::new(status, HTML_TYPE, body)
+            .with("content-security-policy", page::content_security_policy(&self.branding))
     }
 
     /// For people a page, for programs a sentence in JSON.
@@ -54,7 +64,11 @@ impl<'r> Asked<'r> {
         if self.browser {
             return self.html(status, page());
         }
-        Answer::new(status, JSON_TYPE, json!({ "status": status, "reason": sentence }).to_string())
+        Answer::new(
+            status,
+            JSON_TYPE,
+            json!({ "status": status, "reason": sentence }).to_string(),
+        )
     }
 }
 
@@ -70,12 +84,18 @@ fn retry_after(now: Timestamp, record: &Record) -> Duration {
 
 fn with_phase(answer: Answer, now: Timestamp, record: &Record) -> Answer {
     let seconds = retry_after(now, record).as_secs_f64().ceil();
-    answer.with("retry-after", format!("{seconds}")).with("x-autostopping-phase", record.snapshot.phase.name())
+    answer
+        .with("retry-after", format!("{seconds}"))
+        .with("x-autostopping-phase", record.snapshot.phase.name())
 }
 
 /// The progress page.
 pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
-    with_phase(asked.html(503, view(now, asked, record, |view| page::html(view, asked.language))), now, record)
+    with_phase(
+        asked.html(503, view(now, asked, record, |view| page::html(view, asked.language))),
+        now,
+        record,
+    )
 }
 
 /// The same for programs and for the page's poll.
@@ -86,8 +106,17 @@ pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Ans
 
 /// For a browser whose request was on the way during the flip: reloads after two seconds.
 pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
-    let html = page::switched(&rule.0, asked.request.host(), asked.was_post(), asked.language, &asked.branding);
-    asked.html(503, html).with("retry-after", "2").with("x-autostopping-phase", Phase::Awake.name())
+    let html = page::switched(
+        &rule.0,
+        asked.request.host(),
+        asked.was_post(),
+        asked.language,
+        &asked.branding,
+    );
+    asked
+        .html(503, html)
+        .with("retry-after", "2")
+        .with("x-autostopping-phase", Phase::Awake.name())
 }
 
 /// For a program whose rule is awake by now: the same URL again.
@@ -100,12 +129,16 @@ pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
 pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
     let host = asked.request.host();
     let page = || page::not_found(host, asked.language, &asked.branding);
-    asked.notice(404, page, "no rule is made for this host and path; nothing was started").with("x-autostopping-phase", "none")
+    asked
+        .notice(404, page, "no rule is made for this host and path; nothing was started")
+        .with("x-autostopping-phase", "none")
 }
 
 pub(super) fn forbidden(asked: &Asked<'_>) -> Answer {
     let page = || page::forbidden(asked.request.host(), asked.language, &asked.branding);
-    asked.notice(403, page, "this address may not wake this rule; nothing was started").with("x-autostopping-phase", "none")
+    asked
+        .notice(403, page, "this address may not wake this rule; nothing was started")
+        .with("x-autostopping-phase", "none")
 }
 
 /// What keeps us from knowing, in words. Asking again may help.
@@ -136,7 +169,11 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
     let values: Vec<_> = errors
         .0
         .iter()
-        .map(|bad| page::BadValue { key: &bad.key, value: &bad.value, allowed: &bad.allowed })
+        .map(|bad| page::BadValue {
+            key: &bad.key,
+            value: &bad.value,
+            allowed: &bad.allowed,
+        })
         .collect();
     let page = || page::bad_configuration(asked.request.host(), &values, asked.language, &asked.branding);
     asked
@@ -149,7 +186,12 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
     let progress = progress_of(now, record);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let snapshot = &record.snapshot;
-    let problems = snapshot.problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let problems = snapshot
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
     let (phase, own_reason) = match &snapshot.phase {
         Phase::Asleep => (page::Phase::Asleep, None),
         Phase::Starting => (page::Phase::Starting, None),
@@ -169,7 +211,11 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
         Step::Switching => page::Step::Switching,
         Step::Serving => page::Step::Ready,
     };
-    let retry = record.failure.as_ref().filter(|failure| now < failure.retry_at).map(|failure| seconds(until(now, failure.retry_at)));
+    let retry = record
+        .failure
+        .as_ref()
+        .filter(|failure| now < failure.retry_at)
+        .map(|failure| seconds(until(now, failure.retry_at)));
     show(&View {
         rule: &record.rule.0,
         host: asked.request.host(),

@@ -22,7 +22,11 @@ pub struct Answer {
 impl Answer {
     /// An answer that nobody may keep.
     pub fn new(status: u16, content_type: &str, body: String) -> Self {
-        let mut answer = Answer { status, headers: Vec::new(), body };
+        let mut answer = Answer {
+            status,
+            headers: Vec::new(),
+            body,
+        };
         if !content_type.is_empty() {
             answer = answer.with("content-type", content_type);
         }
@@ -32,7 +36,11 @@ impl Answer {
     /// With one more header; a character no header may hold becomes a space.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
-        let value = value.as_ref().chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect();
+        let value = value
+            .as_ref()
+            .chars()
+            .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
+            .collect();
         self.headers.push((name, value));
         self
     }
@@ -45,7 +53,10 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// As ALB takes it; the header field has to be the one the event used.
@@ -57,9 +68,18 @@ impl Answer {
             "body": self.body,
         });
         let (field, headers) = if multi_value {
-            ("multiValueHeaders", self.headers.iter().map(|(k, v)| ((*k).to_owned(), json!([v]))).collect())
+            (
+                "multiValueHeaders",
+                self.headers
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), json!([v])))
+                    .collect(),
+            )
         } else {
-            ("headers", self.headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect())
+            (
+                "headers",
+                self.headers.iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect(),
+            )
         };
         answer[field] = Value::Object(headers);
         answer

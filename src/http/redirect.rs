@@ -22,7 +22,11 @@ pub fn location(path_and_query: &str) -> String {
         }
     }
     // An unrooted path that began with a slash's look-alike must not become `//` by the rooting above.
-    if location.starts_with("//") || location.starts_with("/\\") { format!("/.{location}") } else { location }
+    if location.starts_with("//") || location.starts_with("/\\") {
+        format!("/.{location}")
+    } else {
+        location
+    }
 }
 
 #[cfg(test)]
@@ -31,7 +35,13 @@ mod tests {
 
     #[test]
     fn the_same_url_byte_for_byte_on_the_same_host() {
-        for same in ["/", "/a%2Fb;c?x=%26&x=1&y", "/a//b", "/?next=https://evil.example", "/a?b=c\\d"] {
+        for same in [
+            "/",
+            "/a%2Fb;c?x=%26&x=1&y",
+            "/a//b",
+            "/?next=https://evil.example",
+            "/a?b=c\\d",
+        ] {
             assert_eq!(location(same), same);
         }
         for (path, expected) in [

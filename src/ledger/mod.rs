@@ -2,6 +2,7 @@
 
 #[cfg(feature = "aws")]
 pub mod dynamodb;
+pub mod lease;
 pub mod memory;
 
 use std::future::Future;

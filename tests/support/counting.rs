@@ -35,17 +35,31 @@ impl Counting {
 
 /// The sum of all calls whose name starts so.
 pub fn sum(counts: &BTreeMap<String, u32>, start: &str) -> u32 {
-    counts.iter().filter(|(name, _)| name.starts_with(start)).map(|(_, count)| count).sum()
+    counts
+        .iter()
+        .filter(|(name, _)| name.starts_with(start))
+        .map(|(_, count)| count)
+        .sum()
 }
 
 /// One request a connection: the SDK opens another when it needs one.
 fn pass_on(mut client: TcpStream, upstream: u16, counts: &Mutex<BTreeMap<String, u32>>) {
-    let Some((head, body)) = read_request(&mut client) else { return };
+    let Some((head, body)) = read_request(&mut client) else {
+        return;
+    };
     let name = call_name(&head, &body);
-    *counts.lock().expect("no thread panics while it counts").entry(name).or_default() += 1;
-    let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)) else { return };
+    *counts
+        .lock()
+        .expect("no thread panics while it counts")
+        .entry(name)
+        .or_default() += 1;
+    let Ok(mut server) = TcpStream::connect(("127.0.0.1", upstream)) else {
+        return;
+    };
     let end = head.len() - 2;
-    let sent = server.write_all(&head[..end]).and_then(|()| server.write_all(b"Connection: close\r\n\r\n"));
+    let sent = server
+        .write_all(&head[..end])
+        .and_then(|()| server.write_all(b"Connection: close\r\n\r\n"));
     if sent.and_then(|()| server.write_all(&body)).is_ok() {
         let _ = std::io::copy(&mut server, &mut client);
     }
@@ -58,7 +72,9 @@ fn read_request(client: &mut TcpStream) -> Option<(Vec<u8>, Vec<u8>)> {
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
             let head = bytes[..end + 4].to_vec();
             let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+            let length = text
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
             let mut body = bytes[end + 4..].to_vec();
             while body.len() < length.unwrap_or(0) {
                 match client.read(&mut chunk).ok()? {
@@ -78,7 +94,9 @@ fn read_request(client: &mut TcpStream) -> Option<(Vec<u8>, Vec<u8>)> {
 /// The query protocol names the call in the body, the JSON protocol in `X-Amz-Target`.
 fn call_name(head: &[u8], body: &[u8]) -> String {
     let head = String::from_utf8_lossy(head).into_owned();
-    let target = head.lines().find(|line| line.to_ascii_lowercase().starts_with("x-amz-target:"));
+    let target = head
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("x-amz-target:"));
     if let Some(target) = target {
         return target.rsplit('.').next().unwrap_or_default().trim().to_owned();
     }

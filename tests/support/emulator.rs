@@ -30,7 +30,9 @@ impl Emulator {
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("the same file"))
             .stderr(log);
-        let child = command.spawn().expect("the runtime interface emulator starts; `make tools` installs it");
+        let child = command
+            .spawn()
+            .expect("the runtime interface emulator starts; `make tools` installs it");
         let url = format!("http://127.0.0.1:{invoke}/2015-03-31/functions/function/invocations");
         wait_for_port(invoke);
         Emulator { child, url }
@@ -38,7 +40,9 @@ impl Emulator {
 
     /// One invocation. Panics when the function fails, which for a load balancer's request it never may.
     pub fn invoke(&self, event: &Value) -> Value {
-        let mut response = ureq::post(&self.url).send(event.to_string()).expect("the emulator answers");
+        let mut response = ureq::post(&self.url)
+            .send(event.to_string())
+            .expect("the emulator answers");
         let text = response.body_mut().read_to_string().expect("an answer in UTF-8");
         let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
         assert!(answer.get("errorType").is_none(), "the function failed: {answer}");
@@ -64,19 +68,29 @@ impl Drop for Emulator {
 
 /// The function under test: what `make` built, else what cargo built beside this test.
 pub fn bootstrap() -> PathBuf {
-    std::env::var_os("AUTOSTOPPING_TEST_BOOTSTRAP").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bootstrap")), PathBuf::from)
+    std::env::var_os("AUTOSTOPPING_TEST_BOOTSTRAP")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bootstrap")), PathBuf::from)
 }
 
 fn emulator() -> PathBuf {
     let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/lib");
-    let mut pythons = std::fs::read_dir(&packages).expect("`make tools` makes .venv").flatten();
-    let python = pythons.find(|entry| entry.file_name().to_string_lossy().starts_with("python3")).expect("a Python in .venv");
-    python.path().join("site-packages/samcli/local/rapid/aws-lambda-rie-x86_64")
+    let mut pythons = std::fs::read_dir(&packages)
+        .expect("`make tools` makes .venv")
+        .flatten();
+    let python = pythons
+        .find(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
+        .expect("a Python in .venv");
+    python
+        .path()
+        .join("site-packages/samcli/local/rapid/aws-lambda-rie-x86_64")
 }
 
 /// A port nobody listens on, chosen by the kernel.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// Until somebody listens there, or panics after half a minute.
