@@ -17,7 +17,6 @@ use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::outcome;
 use crate::domain::plan::{Action, Event, EventKind, Plan, plan};
 use crate::domain::record::Record;
-use crate::domain::rule::RuleName;
 use crate::domain::seen::{Seen, Stimulus, Wanted};
 use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after, until};
@@ -232,12 +231,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         Ok(Rules::new(&self.table().await?, &self.settings))
     }
 
-    /// The rule of this name.
+    /// The rules as they are now: for somebody who has just made one.
     ///
     /// # Errors
-    /// See [`Driver::rules`].
-    pub async fn rule(&self, name: &RuleName) -> Result<Option<Managed>, LedgerError> {
-        Ok(self.rules().await?.get(name).cloned())
+    /// When the load balancer cannot be read or the ledger cannot be used.
+    pub async fn rules_now(&self) -> Result<Rules, LedgerError> {
+        let before = self.ledger.load_table().await?.map(|stored| stored.table);
+        Ok(Rules::new(&self.read_table(before.as_ref()).await?, &self.settings))
     }
 }
 

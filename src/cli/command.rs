@@ -48,8 +48,13 @@ impl Context {
     }
 
     async fn rule(&self, name: &str) -> Result<Managed, CommandError> {
-        let rules = self.driver.rules().await?;
-        rules.get(&RuleName(name.to_owned())).cloned().ok_or_else(|| {
+        let rule = RuleName(name.to_owned());
+        if let Some(managed) = self.driver.rules().await?.get(&rule) {
+            return Ok(managed.clone());
+        }
+        // It may have been made since the route table was read.
+        let rules = self.driver.rules_now().await?;
+        rules.get(&rule).cloned().ok_or_else(|| {
             let known: Vec<_> = rules.iter().map(|managed| managed.rule.name.to_string()).collect();
             CommandError::NoSuchRule {
                 name: name.to_owned(),

@@ -52,24 +52,10 @@ impl Api {
     }
 }
 
-/// The content of the first element of this name.
+/// The content of the first element of this name that holds none of its own name.
 pub fn first(xml: &str, element: &str) -> String {
-    all(xml, element)
-        .into_iter()
-        .next()
-        .unwrap_or_else(|| panic!("no <{element}> in {xml}"))
-}
-
-/// The contents of all elements of this name that are not inside one another.
-pub fn all(xml: &str, element: &str) -> Vec<String> {
     let (open, close) = (format!("<{element}>"), format!("</{element}>"));
-    let mut found = Vec::new();
-    let mut rest = xml;
-    while let Some(start) = rest.find(&open) {
-        let content = &rest[start + open.len()..];
-        let Some(end) = content.find(&close) else { break };
-        found.push(content[..end].to_owned());
-        rest = &content[end + close.len()..];
-    }
-    found
+    let content = xml.find(&open).map(|start| &xml[start + open.len()..]);
+    let content = content.and_then(|rest| rest.find(&close).map(|end| &rest[..end]));
+    content.unwrap_or_else(|| panic!("no <{element}> in {xml}")).to_owned()
 }
