@@ -157,7 +157,7 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
                 .collect::<Vec<_>>()
                 .join("\n"),
         );
-        if let Some(failure) = &record.failure {
+        if let Some(failure) = record.failure() {
             let again = report::short(until(now, failure.retry_at));
             row(
                 "last failure",

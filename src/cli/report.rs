@@ -27,7 +27,7 @@ pub fn json(managed: &Managed, record: &Record) -> Value {
         })).collect::<Vec<_>>(),
         "resources": snapshot.resources,
         "problems": snapshot.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "failure": record.failure,
+        "failure": record.failure(),
         "wakes_seconds": record.wakes,
         "next_check": record.next_check,
     })

@@ -74,7 +74,7 @@ impl<'r> Asked<'r> {
 
 /// Until when a program should not ask again: soon while a wake is under way, and before a retry there is nothing to see.
 fn retry_after(now: Timestamp, record: &Record) -> Duration {
-    let left = match (progress_of(now, record).eta, &record.failure) {
+    let left = match (progress_of(now, record).eta, record.failure()) {
         (_, Some(failure)) if now < failure.retry_at => until(now, failure.retry_at),
         (Some(eta), _) => eta,
         (None, _) => Duration::from_secs(5),
@@ -212,8 +212,7 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
         Step::Serving => page::Step::Ready,
     };
     let retry = record
-        .failure
-        .as_ref()
+        .failure()
         .filter(|failure| now < failure.retry_at)
         .map(|failure| seconds(until(now, failure.retry_at)));
     show(&View {
