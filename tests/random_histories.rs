@@ -23,7 +23,10 @@ fn told(world: World, turns: &[Turn]) -> Result<Teller, TestCaseError> {
 
 fn worlds() -> Vec<World> {
     let shapes = [Shape::single(), Shape::double(), Shape::weighted_groups()];
-    shapes.iter().flat_map(|shape| [shape.up(), shape.asleep(), shape.awake()]).collect()
+    shapes
+        .iter()
+        .flat_map(|shape| [shape.up(), shape.asleep(), shape.awake()])
+        .collect()
 }
 
 #[test]

@@ -3,32 +3,11 @@
 mod support;
 
 use serde_json::Value;
-use support::aws::{Api, first};
+use support::aws::first;
 use support::emulator::Emulator;
 use support::events::{Ask, BROWSER, Form, POLL, header};
-use support::moto::Moto;
 use support::succeed;
-use support::world::{Shape, Site, World};
-
-const IDLE: (&str, &str) = ("autostopping:idle", "1h");
-
-struct Scene {
-    _moto: Moto,
-    world: World,
-    environment: Vec<(String, String)>,
-}
-
-fn scene() -> Scene {
-    let moto = Moto::start();
-    let world = World::new(Api { port: moto.port });
-    moto.create_table("ledger");
-    let environment = world.environment(moto.port, "ledger");
-    Scene {
-        _moto: moto,
-        world,
-        environment,
-    }
-}
+use support::world::{IDLE, Scene, Shape, Site, World, actions};
 
 /// Asks as a page does until the route leads to the backend; every answer on the way.
 ///
@@ -54,7 +33,7 @@ fn wake(function: &Emulator, ask: &Ask<'_>) -> Vec<Value> {
 
 #[test]
 fn a_rule_comes_back_as_it_was_whatever_its_actions() {
-    let scene = scene();
+    let scene = Scene::new();
     let shapes = [
         ("plain", Shape::Plain, Form::Single),
         ("sticky", Shape::WeightedSticky, Form::Multi),
@@ -130,4 +109,56 @@ fn assert_parked(world: &World, rule: &str, group: &str) {
     assert!(tags.contains("autostopping:parks") && tags.contains(rule), "{tags}");
     let priority: u32 = first(xml, "Priority").parse().expect("a number");
     assert!(priority > 49_900, "{priority}");
+}
+
+#[test]
+fn a_rule_with_two_routes_flips_both() {
+    let scene = Scene::new();
+    let world = &scene.world;
+    let site = world.site("shop.example.com", "1", Shape::Plain, &[IDLE]);
+    let second = world.route(
+        "api.example.com",
+        "2",
+        &actions(Shape::Plain, &site.group, None),
+        &[IDLE],
+    );
+    let before = [world.api.rule(&site.rule), world.api.rule(&second)];
+    scene.stop_by_hand(&site);
+    succeed(&scene.environment, &["sleep", "shop"]);
+    for route in [&site.rule, &second] {
+        assert!(
+            world.api.rule(route).contains(&world.waker),
+            "{route} leads to the waker"
+        );
+    }
+    let function = Emulator::start(&scene.environment);
+    wake(&function, &Ask::get(&world.waker, "api.example.com", &[BROWSER]));
+    assert_eq!([world.api.rule(&site.rule), world.api.rule(&second)], before);
+}
+
+/// Red when the wish to wake, or how far it came, is kept in the process: the second one then has nothing to go on.
+#[test]
+fn a_second_process_finishes_what_the_first_died_in() {
+    let scene = Scene::new();
+    let world = &scene.world;
+    let site = world.site("app.example.com", "1", Shape::Plain, &[IDLE]);
+    let before = world.api.rule(&site.rule);
+    scene.stop_by_hand(&site);
+    succeed(&scene.environment, &["sleep", "app"]);
+
+    let first = Emulator::start(&scene.environment);
+    let page = first.invoke(&Ask::get(&world.waker, "app.example.com", &[BROWSER]).event());
+    assert_eq!(header(&page, "x-autostopping-phase"), Some("starting"), "{page}");
+    first.kill();
+    assert!(
+        world.api.rule(&site.rule).contains(&world.waker),
+        "the wake is half-done"
+    );
+
+    let second = Emulator::start(&scene.environment);
+    // Polls alone: nobody asks for the site again.
+    let poll = Ask::get(&world.waker, "app.example.com", &[POLL]);
+    wake(&second, &poll);
+    assert_eq!(world.api.rule(&site.rule), before);
+    assert_eq!(world.api.power(&site.instances[0]), "running");
 }

@@ -61,7 +61,10 @@ impl Shape {
     }
 
     pub fn weighted(&self, group: usize) -> bool {
-        self.routes.iter().flatten().any(|(g, weight)| *g == group && *weight > 0)
+        self.routes
+            .iter()
+            .flatten()
+            .any(|(g, weight)| *g == group && *weight > 0)
     }
 
     fn machines(&self) -> usize {

@@ -75,14 +75,24 @@ impl World {
                 lost()
             }
         };
-        self.in_flight.push(Call { of, action: action.clone(), ends, lands });
+        self.in_flight.push(Call {
+            of,
+            action: action.clone(),
+            ends,
+            lands,
+        });
         self.judge_overlap();
         outcome
     }
 
     pub(super) fn land_late_calls(&mut self) {
         let now = self.now;
-        let due: Vec<_> = self.in_flight.iter().filter(|call| call.lands.is_some_and(|at| at <= now)).cloned().collect();
+        let due: Vec<_> = self
+            .in_flight
+            .iter()
+            .filter(|call| call.lands.is_some_and(|at| at <= now))
+            .cloned()
+            .collect();
         for call in due {
             // Whether it was right is judged when it lands; that AWS may refuse it by then is no news to anybody.
             let _refused = self.effect(call.of, &call.action);
@@ -178,8 +188,13 @@ impl super::Machine {
 fn without_last(action: &Action) -> Action {
     let all_but_last = |resources: &Vec<_>| resources[..resources.len().saturating_sub(1)].to_vec();
     match action {
-        Action::Start { resources } => Action::Start { resources: all_but_last(resources) },
-        Action::Stop { resources, kind } => Action::Stop { resources: all_but_last(resources), kind: *kind },
+        Action::Start { resources } => Action::Start {
+            resources: all_but_last(resources),
+        },
+        Action::Stop { resources, kind } => Action::Stop {
+            resources: all_but_last(resources),
+            kind: *kind,
+        },
         Action::Park { .. } | Action::FlipToWaker { .. } | Action::FlipToBackend { .. } => {
             Action::Start { resources: Vec::new() }
         }

@@ -26,11 +26,18 @@ pub struct Luck {
 
 impl Luck {
     pub fn good() -> Self {
-        Luck { ages: [0; 3], fates: Vec::new(), takes: 0 }
+        Luck {
+            ages: [0; 3],
+            fates: Vec::new(),
+            takes: 0,
+        }
     }
 
     pub fn fates(fates: &[Fate]) -> Self {
-        Luck { fates: fates.to_vec(), ..Luck::good() }
+        Luck {
+            fates: fates.to_vec(),
+            ..Luck::good()
+        }
     }
 }
 
@@ -67,7 +74,13 @@ pub struct Acting {
 
 impl Actor {
     pub fn new(id: usize, stimulus: Stimulus, luck: Luck) -> Self {
-        Actor { id, stimulus, luck, stage: Stage::Begin, last: None }
+        Actor {
+            id,
+            stimulus,
+            luck,
+            stage: Stage::Begin,
+            last: None,
+        }
     }
 
     pub fn is_over(&self) -> bool {
@@ -94,9 +107,19 @@ impl Actor {
             }
             Stage::Loaded(record) => {
                 let free = !record.leased_to_another(now, &self.owner());
-                let lease = Lease { owner: self.owner(), until: after(now, std::time::Duration::from_secs(LEASE as u64)) };
-                let mut record = Record { lease: Some(lease), ..*record };
-                if free && world.store(&mut record) { Stage::Leased(Box::new(record)) } else { Stage::Lost }
+                let lease = Lease {
+                    owner: self.owner(),
+                    until: after(now, std::time::Duration::from_secs(LEASE as u64)),
+                };
+                let mut record = Record {
+                    lease: Some(lease),
+                    ..*record
+                };
+                if free && world.store(&mut record) {
+                    Stage::Leased(Box::new(record))
+                } else {
+                    Stage::Lost
+                }
             }
             Stage::Leased(record) => Stage::Observed(Box::new(world.observe(*record, self.luck.ages))),
             Stage::Observed(seen) => self.plan(world, *seen),
@@ -105,7 +128,11 @@ impl Actor {
             Stage::Answered(acting, outcome, _) => answered(world, *acting, &outcome),
             Stage::Finish(record) => {
                 let mut record = Record { lease: None, ..*record };
-                if world.store(&mut record) { Stage::Done } else { Stage::Lost }
+                if world.store(&mut record) {
+                    Stage::Done
+                } else {
+                    Stage::Lost
+                }
             }
             over @ (Stage::Done | Stage::Lost) => over,
         };
@@ -122,18 +149,31 @@ impl Actor {
         if !world.store(&mut record) {
             return Stage::Lost;
         }
-        Stage::Acting(Box::new(Acting { seen, record, actions: plan.actions, next: 0 }))
+        Stage::Acting(Box::new(Acting {
+            seen,
+            record,
+            actions: plan.actions,
+            next: 0,
+        }))
     }
 
     fn act(&mut self, world: &mut World, acting: Acting) -> Stage {
         let Some(action) = acting.actions.get(acting.next) else {
             return Stage::Finish(Box::new(settle_snapshot(world, acting)));
         };
-        let left = acting.record.lease.as_ref().map_or(0, |lease| lease.until.as_second() - at(world.now).as_second());
+        let left = acting
+            .record
+            .lease
+            .as_ref()
+            .map_or(0, |lease| lease.until.as_second() - at(world.now).as_second());
         if left < NEEDED_TO_BEGIN {
             return Stage::Finish(Box::new(settle_snapshot(world, acting)));
         }
-        let fate = if self.luck.fates.is_empty() { Fate::Well } else { self.luck.fates.remove(0) };
+        let fate = if self.luck.fates.is_empty() {
+            Fate::Well
+        } else {
+            self.luck.fates.remove(0)
+        };
         let outcome = world.call(self.id, &action.clone(), fate, self.luck.takes);
         let ends = world.now + self.luck.takes;
         Stage::Answered(Box::new(acting), outcome, ends)
@@ -152,12 +192,18 @@ fn answered(world: &mut World, mut acting: Acting, outcome: &Result<(), Fault>) 
 
 /// The phase after what was just done: from the same facts, with the new memory.
 fn settle_snapshot(world: &World, acting: Acting) -> Record {
-    let seen = Seen { record: acting.record.clone(), ..acting.seen };
+    let seen = Seen {
+        record: acting.record.clone(),
+        ..acting.seen
+    };
     let next = plan(at(world.now), &world.rule, &seen, &Stimulus::Tick);
     if next.actions.is_empty() {
         return next.record;
     }
-    Record { snapshot: next.record.snapshot, ..acting.record }
+    Record {
+        snapshot: next.record.snapshot,
+        ..acting.record
+    }
 }
 
 impl World {
@@ -194,7 +240,12 @@ impl World {
     }
 
     pub fn request(&mut self) -> Option<Plan> {
-        self.look(Stimulus::Request { who: "a test".to_owned() }, Luck::good())
+        self.look(
+            Stimulus::Request {
+                who: "a test".to_owned(),
+            },
+            Luck::good(),
+        )
     }
 
     pub fn tick(&mut self) -> Option<Plan> {
@@ -202,19 +253,34 @@ impl World {
     }
 
     pub fn command(&mut self, wanted: Wanted) -> Option<Plan> {
-        self.look(Stimulus::Command { wanted, who: "a test".to_owned() }, Luck::good())
+        self.look(
+            Stimulus::Command {
+                wanted,
+                who: "a test".to_owned(),
+            },
+            Luck::good(),
+        )
     }
 
     /// Looks whenever one is due, for that long, with every Describe of this age. What `every` says of each plan holds.
     pub fn run(&mut self, seconds: Time, age: Time, mut every: impl FnMut(&World, &Plan)) {
         let end = self.now + seconds;
         while self.now < end {
-            let due = self.stored.as_ref().map_or(self.now, |record| record.next_check.as_second() - at(0).as_second());
+            let due = self
+                .stored
+                .as_ref()
+                .map_or(self.now, |record| record.next_check.as_second() - at(0).as_second());
             let lease = self.stored.as_ref().and_then(|record| record.lease.as_ref());
             let free = lease.map_or(self.now, |lease| lease.until.as_second() - at(0).as_second());
             let next = due.max(free).max(self.now).min(end);
             self.advance(next - self.now);
-            if let Some(plan) = self.look(Stimulus::Tick, Luck { ages: [age; 3], ..Luck::good() }) {
+            if let Some(plan) = self.look(
+                Stimulus::Tick,
+                Luck {
+                    ages: [age; 3],
+                    ..Luck::good()
+                },
+            ) {
                 every(self, &plan);
             }
             self.advance(1);

@@ -21,7 +21,10 @@ impl World {
         match action {
             plan::Action::FlipToBackend { route, .. } => self.judge_flip(route),
             plan::Action::Stop { resources, .. } => {
-                let hit = self.machines.iter().any(|m| resources.contains(&m.id) && m.power == Power::Running);
+                let hit = self
+                    .machines
+                    .iter()
+                    .any(|m| resources.contains(&m.id) && m.power == Power::Running);
                 if hit {
                     self.judge_stop();
                 }
@@ -51,12 +54,22 @@ impl World {
         };
         let shares = self.shape.routes[index].iter().filter(|(_, weight)| *weight > 0);
         let bad: Vec<_> = if zero {
-            if (0..self.machines.len()).any(|m| good(&m)) { Vec::new() } else { vec![0] }
+            if (0..self.machines.len()).any(|m| good(&m)) {
+                Vec::new()
+            } else {
+                vec![0]
+            }
         } else {
-            shares.map(|(group, _)| *group).filter(|group| !self.shape.groups[*group].iter().any(good)).collect()
+            shares
+                .map(|(group, _)| *group)
+                .filter(|group| !self.shape.groups[*group].iter().any(good))
+                .collect()
         };
         if !bad.is_empty() {
-            self.violated(format!("I1: {route} flipped to groups {bad:?} with nothing to serve: {:?}", self.machines));
+            self.violated(format!(
+                "I1: {route} flipped to groups {bad:?} with nothing to serve: {:?}",
+                self.machines
+            ));
         }
     }
 
@@ -69,7 +82,10 @@ impl World {
                 continue;
             }
             match route.on_waker_since {
-                None => self.violated(format!("I2: stopped while {} leads to the backend", self.routes[index].id)),
+                None => self.violated(format!(
+                    "I2: stopped while {} leads to the backend",
+                    self.routes[index].id
+                )),
                 Some(since) if self.now - since < settle => {
                     self.violated(format!("I2: stopped {} s after the flip", self.now - since));
                 }
@@ -104,7 +120,10 @@ impl World {
     pub fn copies_of_original(&self, index: usize) -> [bool; 3] {
         let route = &self.routes[index];
         let is_owners = |action: &Action| {
-            let same_order = Action { order: route.owners.order, ..action.clone() };
+            let same_order = Action {
+                order: route.owners.order,
+                ..action.clone()
+            };
             same_order == route.owners
         };
         let kept = |actions: &[_]| final_action(actions).is_some_and(is_owners);
@@ -119,11 +138,17 @@ impl World {
     /// I7: no stop overlaps a start or a flip to the backend of somebody else.
     pub(super) fn judge_overlap(&mut self) {
         let now = self.now;
-        self.in_flight.retain(|call| call.ends > now || call.ends == now && call.lands.is_some());
+        self.in_flight
+            .retain(|call| call.ends > now || call.ends == now && call.lands.is_some());
         let stops = |action: &plan::Action| matches!(action, plan::Action::Stop { .. });
-        let wakes = |action: &plan::Action| matches!(action, plan::Action::Start { .. } | plan::Action::FlipToBackend { .. });
+        let wakes =
+            |action: &plan::Action| matches!(action, plan::Action::Start { .. } | plan::Action::FlipToBackend { .. });
         let crossed = self.in_flight.iter().any(|one| {
-            stops(&one.action) && self.in_flight.iter().any(|other| one.of != other.of && wakes(&other.action))
+            stops(&one.action)
+                && self
+                    .in_flight
+                    .iter()
+                    .any(|other| one.of != other.of && wakes(&other.action))
         });
         if crossed {
             self.violated("I7: a stop crossed a start or a flip to the backend".to_owned());

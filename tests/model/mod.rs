@@ -109,7 +109,11 @@ impl World {
 
     pub fn is_on(&self, route: usize) -> Side {
         let last = final_action(&self.routes[route].actions).unwrap();
-        if last.forwards_to_any(&[waker()]) { Side::Waker } else { Side::Backend }
+        if last.forwards_to_any(&[waker()]) {
+            Side::Waker
+        } else {
+            Side::Backend
+        }
     }
 
     /// A group is checked only while some listener rule, R or P, forwards to it.
@@ -209,7 +213,12 @@ impl World {
 
     fn view_of(&self, age: Time) -> View {
         let then = self.now - age;
-        let seen = self.past.iter().rev().find(|(time, _)| *time <= then).or(self.past.first());
+        let seen = self
+            .past
+            .iter()
+            .rev()
+            .find(|(time, _)| *time <= then)
+            .or(self.past.first());
         seen.map_or_else(|| self.view(), |(_, view)| view.clone())
     }
 
@@ -219,14 +228,24 @@ impl World {
         let target = |machine: usize| TargetSeen {
             resource: self.machines[machine].id.clone(),
             healthy: health.healthy[machine],
-            words: if health.healthy[machine] { "healthy" } else { "unhealthy (Target.FailedHealthChecks)" }.to_owned(),
+            words: if health.healthy[machine] {
+                "healthy"
+            } else {
+                "unhealthy (Target.FailedHealthChecks)"
+            }
+            .to_owned(),
         };
-        let groups = self.shape.groups.iter().enumerate().map(|(group, members)| GroupHealth {
-            id: Shape::group(group),
-            weighted: self.shape.weighted(group),
-            target_type: "instance".to_owned(),
-            targets: members.iter().map(|machine| target(*machine)).collect(),
-        });
+        let groups = self
+            .shape
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(group, members)| GroupHealth {
+                id: Shape::group(group),
+                weighted: self.shape.weighted(group),
+                target_type: "instance".to_owned(),
+                targets: members.iter().map(|machine| target(*machine)).collect(),
+            });
         let blind = |kind: Option<_>, operation: &str| kind.map(|kind| calls::fault(kind, operation));
         Seen {
             record,

@@ -91,7 +91,11 @@ pub fn turn() -> impl Strategy<Value = Turn> {
 pub fn runner(cases: u32) -> TestRunner {
     let asked = Config::default();
     let cases = if asked.cases == 256 { cases } else { asked.cases };
-    let config = Config { cases, failure_persistence: None, ..asked };
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..asked
+    };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
@@ -105,7 +109,12 @@ pub struct Teller {
 
 impl Teller {
     pub fn new(world: World) -> Self {
-        Teller { world, actors: [None, None], edition: 0, plans: Vec::new() }
+        Teller {
+            world,
+            actors: [None, None],
+            edition: 0,
+            plans: Vec::new(),
+        }
     }
 
     pub fn tell(&mut self, turn: &Turn) {
@@ -199,7 +208,11 @@ impl Teller {
                 }
             }
             Turn::Blind(kind, machines) => {
-                *(if *machines { &mut world.blind_machines } else { &mut world.blind_health }) = *kind;
+                *(if *machines {
+                    &mut world.blind_machines
+                } else {
+                    &mut world.blind_health
+                }) = *kind;
             }
         }
     }
@@ -224,7 +237,10 @@ impl Teller {
         let phase = world.stored.as_ref().map(|record| &record.snapshot);
         for route in 0..world.routes.len() {
             assert_eq!(world.is_on(route), Side::Backend, "{phase:?}");
-            assert_eq!(*super::judge_final(&world.routes[route].actions), world.routes[route].owners);
+            assert_eq!(
+                *super::judge_final(&world.routes[route].actions),
+                world.routes[route].owners
+            );
         }
         assert!(world.machines.iter().any(|m| m.power == Power::Running), "{phase:?}");
     }
@@ -237,7 +253,11 @@ impl Teller {
             assert_eq!(world.copies_of_original(route), [false, true, true], "{phase:?}");
             assert_eq!(world.routes[route].parked.len(), 1);
         }
-        assert!(world.machines.iter().all(|m| m.power == Power::Stopped), "{phase:?} {:?}", world.machines);
+        assert!(
+            world.machines.iter().all(|m| m.power == Power::Stopped),
+            "{phase:?} {:?}",
+            world.machines
+        );
     }
 }
 
@@ -246,17 +266,22 @@ impl World {
     pub fn judge_plan(&mut self, seen: &Seen, stimulus: &Stimulus, plan: &Plan) {
         let now = at(self.now);
         if plan.next_check <= now {
-            self.violations.push(format!("I5: next check at {} at {now}", plan.next_check));
+            self.violations
+                .push(format!("I5: next check at {} at {now}", plan.next_check));
         }
         let woke = plan.record.wanted == Wanted::Awake && (seen.record.wanted == Wanted::Asleep);
         let may_wake = match stimulus {
             Stimulus::Request { .. } | Stimulus::Command { .. } => true,
-            Stimulus::Tick | Stimulus::StateChange => {
-                self.machines.iter().any(|m| m.by_hand.is_some_and(|(at, start)| start && self.now - at <= 7200))
-            }
+            Stimulus::Tick | Stimulus::StateChange => self
+                .machines
+                .iter()
+                .any(|m| m.by_hand.is_some_and(|(at, start)| start && self.now - at <= 7200)),
         };
         if woke && !may_wake {
-            self.violations.push(format!("I4: woken by {stimulus:?} at {}: {}", self.now, plan.record.wanted_by));
+            self.violations.push(format!(
+                "I4: woken by {stimulus:?} at {}: {}",
+                self.now, plan.record.wanted_by
+            ));
         }
         let names: Vec<_> = plan.actions.iter().map(name).collect();
         if names.contains(&"stop") && names.iter().any(|name| *name != "stop" && *name != "park") {

@@ -39,10 +39,18 @@ impl Api {
         self.call("elasticloadbalancing", action, parameters)
     }
 
-    /// A listener rule as the API prints it, without what differs from call to call.
+    /// A listener rule as the API prints it, without what AWS takes and never shows: moto echoes it.
     pub fn rule(self, arn: &str) -> String {
         let xml = self.elb("DescribeRules", &[("RuleArns.member.1", arn)]);
-        first(&xml, "Rules")
+        let mut rule = first(&xml, "Rules");
+        for never_shown in ["ClientSecret", "UseExistingClientSecret"] {
+            while let Some(start) = rule.find(&format!("<{never_shown}>")) {
+                let close = format!("</{never_shown}>");
+                let end = rule[start..].find(&close).expect("an element ends") + start + close.len();
+                rule.replace_range(start..end, "");
+            }
+        }
+        rule
     }
 
     /// The state of an instance.

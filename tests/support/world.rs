@@ -1,6 +1,55 @@
 //! A small account: a load balancer with a listener, a waker, instances and listener rules.
 
 use super::aws::{Api, first};
+use super::moto::Moto;
+
+/// The tag that makes a listener rule a managed route.
+pub const IDLE: (&str, &str) = ("autostopping:idle", "1h");
+
+/// A moto of its own with an account and a ledger in it.
+pub struct Scene {
+    pub moto: Moto,
+    pub world: World,
+    /// Of the function and of the command line.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let moto = Moto::start();
+        let world = World::new(Api { port: moto.port });
+        moto.create_table("ledger");
+        let environment = world.environment(moto.port, "ledger");
+        Scene {
+            moto,
+            world,
+            environment,
+        }
+    }
+
+    /// As an operator does in the console, so that no stop of ours is on its way afterwards.
+    pub fn stop_by_hand(&self, site: &Site) {
+        for instance in &site.instances {
+            self.world.api.ec2("StopInstances", &[("InstanceId.1", instance)]);
+        }
+    }
+
+    /// The environment with one value changed.
+    pub fn with(&self, key: &str, value: &str) -> Vec<(String, String)> {
+        let others = self.environment.iter().filter(|(name, _)| name != key).cloned();
+        others.chain([(key.to_owned(), value.to_owned())]).collect()
+    }
+
+    /// The site asleep: its machine stopped, its route on the waker.
+    pub fn asleep(&self, host: &str, priority: &str, tags: &[(&str, &str)]) -> Site {
+        let tags: Vec<_> = tags.iter().copied().chain([IDLE]).collect();
+        let site = self.world.site(host, priority, Shape::Plain, &tags);
+        self.stop_by_hand(&site);
+        let name = host.split('.').next().expect("a host has a first label");
+        super::succeed(&self.environment, &["sleep", name]);
+        site
+    }
+}
 
 /// What every test starts from.
 pub struct World {
