@@ -114,14 +114,15 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
         row(
             "wanted",
             format!(
-                "{:?} since {} ({})",
-                record.wanted, record.wanted_since, record.wanted_by
-            )
-            .to_lowercase(),
+                "{} since {} ({})",
+                report::wanted(record.wanted),
+                report::time(record.wanted_since),
+                record.wanted_by
+            ),
         );
         row(
             "last request",
-            record.last_request.map(|at| at.to_string()).unwrap_or_default(),
+            record.last_request.map(report::time).unwrap_or_default(),
         );
         row(
             "routes",

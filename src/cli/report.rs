@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
+use crate::domain::seen::Wanted;
 use crate::domain::time::{Timestamp, since};
 use crate::rules::Managed;
 
@@ -46,4 +47,16 @@ pub fn phase(now: Timestamp, record: &Record) -> String {
 pub fn short(duration: std::time::Duration) -> String {
     let text = humantime::format_duration(std::time::Duration::from_secs(duration.as_secs())).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// To the second, in UTC.
+pub fn time(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+pub fn wanted(wanted: Wanted) -> &'static str {
+    match wanted {
+        Wanted::Awake => "awake",
+        Wanted::Asleep => "asleep",
+    }
 }
