@@ -32,7 +32,7 @@ fn worlds() -> Vec<World> {
 #[test]
 fn no_history_breaks_a_promise() {
     for world in worlds() {
-        runner(150)
+        runner(80)
             .run(&vec(turn(), 1..60), |turns| {
                 told(world.clone(), &turns)?;
                 Ok(())

@@ -104,9 +104,14 @@ impl<'a> Look<'a> {
             && self.lately(asked)
     }
 
-    /// The health seen now may be that of a machine's life before our last stop.
-    fn stopped_lately(&self) -> bool {
-        self.record.last_stop.is_some_and(|asked| self.lately(asked))
+    /// The health seen now may be that of a machine's former life.
+    fn down_lately(&self) -> bool {
+        let downs = [self.record.last_stop, self.record.last_down];
+        downs.into_iter().flatten().any(|at| self.lately(at))
+    }
+
+    pub(super) fn note_down(&mut self, at: Option<Timestamp>) {
+        self.record.last_down = self.record.last_down.max(at);
     }
 
     /// A start was asked for so recently that `stopped` may be yesterday's news.
@@ -173,7 +178,7 @@ impl<'a> Look<'a> {
         let is =
             |id: &ResourceId, what: &dyn Fn(&ResourceSeen) -> bool| machines.iter().any(|m| m.id == *id && what(m));
         let serves = |m: &ResourceSeen| m.power == Power::Running;
-        if self.stopped_lately() {
+        if self.down_lately() {
             return false;
         }
         if self.rule.policy.healthy == Needed::AtLeast(0) {

@@ -53,6 +53,9 @@ pub struct Record {
     pub last_start: Option<Timestamp>,
     /// When we last asked for a stop. Written before the call, taken back when the call surely had no effect.
     pub last_stop: Option<Timestamp>,
+    /// When a machine was last known to go down other than by us. Health seen up to a minute later may be older than that.
+    #[serde(default)]
+    pub last_down: Option<Timestamp>,
     /// How many starts this wake has asked for, those taken back not counted.
     #[serde(default)]
     pub starts: u32,
@@ -167,6 +170,7 @@ impl Record {
             deadline_at: None,
             last_start: None,
             last_stop: None,
+            last_down: None,
             starts: 0,
             left_stopped: BTreeMap::new(),
             failures: BTreeMap::new(),

@@ -25,6 +25,7 @@ impl Look<'_> {
         let dead = !machines.is_empty() && !up && !self.started_lately();
         if dead && self.any_route_on(Side::Backend) && self.record.deadline_at.is_none() {
             wish::wake_begins(self);
+            self.note_down(Some(self.now));
         }
         self.start(machines);
         if dead && self.any_route_on(Side::Backend) {
@@ -138,8 +139,9 @@ impl Look<'_> {
         let stopped = machines
             .iter()
             .filter(|m| m.power == Power::Stopped && !self.stays_stopped(m));
-        let resources: Vec<_> = stopped.map(|m| m.id.clone()).collect();
+        let (resources, downs): (Vec<_>, Vec<_>) = stopped.map(|m| (m.id.clone(), m.changed_by_user)).unzip();
         if !resources.is_empty() && self.may_start() {
+            self.note_down(downs.into_iter().flatten().max());
             self.record.last_start = Some(self.now);
             self.record.starts = self.record.starts.saturating_add(1);
             self.actions.push(Action::Start { resources });
