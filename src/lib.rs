@@ -3,3 +3,5 @@
 //! `domain` decides and does no I/O; everything else observes, applies or answers. See `ARCHITECTURE.md`.
 
 pub mod domain;
+#[cfg(feature = "local")]
+pub mod local;
