@@ -88,7 +88,7 @@ pub struct World {
     pub settings: Settings,
     pub faults: Faults,
     pub metrics: Metrics,
-    pub(super) tables: BTreeMap<String, Table>,
+    tables: BTreeMap<String, Table>,
     instances: BTreeMap<String, Instance>,
     balancers: Vec<Balancer>,
     listeners: Vec<Listener>,
@@ -229,6 +229,19 @@ impl World {
     /// A number drawn from the seed, `0..below`.
     pub(super) fn draw(&mut self, below: u64) -> u64 {
         self.rng.u64(0..below.max(1))
+    }
+
+    /// An id for an answer, in the form of AWS's.
+    pub fn request_id(&mut self) -> String {
+        let digits = self.hex(32);
+        format!(
+            "{}-{}-{}-{}-{}",
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            &digits[16..20],
+            &digits[20..]
+        )
     }
 
     fn hex(&mut self, digits: usize) -> String {

@@ -125,6 +125,11 @@ impl World {
         );
     }
 
+    /// All tables by name.
+    pub fn tables(&self) -> impl Iterator<Item = (&String, &Table)> {
+        self.tables.iter()
+    }
+
     /// The table, or `ResourceNotFoundException`.
     pub fn table(&mut self, name: &str) -> Result<&mut Table, Failure> {
         let message = "Requested resource not found";
