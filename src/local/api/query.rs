@@ -49,10 +49,10 @@ fn typed(key: &str, value: &str) -> Value {
 /// Objects that stand for lists become lists.
 fn collapse(value: Value) -> Value {
     let Value::Object(mut object) = value else { return value };
-    if object.len() == 1 {
-        if let Some(members) = object.shift_remove("member") {
-            return collapse(members);
-        }
+    if object.len() == 1
+        && let Some(members) = object.shift_remove("member")
+    {
+        return collapse(members);
     }
     let numbered = !object.is_empty() && object.keys().all(|key| key.parse::<u32>().is_ok());
     let mut entries: Vec<(String, Value)> = object.into_iter().map(|(key, value)| (key, collapse(value))).collect();

@@ -15,13 +15,6 @@ use crate::local::{
     serve::{Guard, serve},
 };
 
-/// How a start ended.
-pub enum Started {
-    Ready(Environment),
-    /// With the reason.
-    Failed(String),
-}
-
 /// One environment. It runs one invocation at a time.
 #[derive(Debug)]
 pub struct Environment {
@@ -33,19 +26,24 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Starts the process and waits until it asks for its first event, for as long as `limit`.
-    pub async fn start(function: &Function, limit: Duration, processes: &Processes, log: &Arc<Log>) -> Started {
+    /// Starts the process and waits until it asks for its first event, for as long as `limit`; or says why it did not.
+    pub async fn start(
+        function: &Function,
+        limit: Duration,
+        processes: &Processes,
+        log: &Arc<Log>,
+    ) -> Result<Self, String> {
         let listener = match TcpListener::bind(("127.0.0.1", 0)).await {
             Ok(listener) => listener,
-            Err(error) => return Started::Failed(format!("no port for the runtime API: {error}")),
+            Err(error) => return Err(format!("no port for the runtime API: {error}")),
         };
         let address = match listener.local_addr() {
             Ok(address) => address.to_string(),
-            Err(error) => return Started::Failed(format!("no port for the runtime API: {error}")),
+            Err(error) => return Err(format!("no port for the runtime API: {error}")),
         };
         let mut program = match processes.spawn("lambda", command(function, &address), log) {
             Ok(program) => program,
-            Err(error) => return Started::Failed(format!("{}: {error}", function.bootstrap.display())),
+            Err(error) => return Err(format!("{}: {error}", function.bootstrap.display())),
         };
         let freeze = function.freeze.then(|| program.group());
         let (runtime, mut init) = Runtime::new(function.arn.clone(), freeze);
@@ -64,7 +62,7 @@ impl Environment {
             () = tokio::time::sleep(limit) => format!("INIT timed out after {:.2} seconds", limit.as_secs_f64()),
         };
         if reason.is_empty() {
-            return Started::Ready(Self {
+            return Ok(Self {
                 used: Instant::now(),
                 program,
                 runtime,
@@ -72,7 +70,7 @@ impl Environment {
             });
         }
         program.kill().await;
-        Started::Failed(reason)
+        Err(reason)
     }
 
     /// Gives the process one event and waits for its answer.

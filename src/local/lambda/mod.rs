@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{clock::Clock, log::Log, process::Processes};
-use environment::{Environment, Started};
+use environment::Environment;
 
 /// The function and its limits.
 #[derive(Debug, Clone)]
@@ -137,12 +137,9 @@ impl Lambda {
         let mut environment = match self.take_idle() {
             Some(environment) => environment,
             None => match self.start(self.function.init).await {
-                Started::Ready(environment) => environment,
+                Ok(environment) => environment,
                 // As on AWS a failed INIT is tried once more as part of the invocation, under the function's time-out.
-                Started::Failed(_) => match self.start(timeout).await {
-                    Started::Ready(environment) => environment,
-                    Started::Failed(reason) => return Err(Error::Function(reason)),
-                },
+                Err(_) => self.start(timeout).await.map_err(Error::Function)?,
             },
         };
         let deadline = self.clock.now() + timeout;
@@ -163,7 +160,7 @@ impl Lambda {
         }
     }
 
-    async fn start(&self, limit: Duration) -> Started {
+    async fn start(&self, limit: Duration) -> Result<Environment, String> {
         self.counts.started.fetch_add(1, Relaxed);
         Environment::start(&self.function, limit, &self.processes, &self.log).await
     }

@@ -27,13 +27,17 @@ pub enum Init {
     Failed(String),
 }
 
+/// Where the function's answer goes, or what it said in an error.
+type Reply = oneshot::Sender<Result<Bytes, String>>;
+/// The invocation that the runtime is working on: its id and where its answer goes.
+type Current = (String, Reply);
+
 /// One invocation on its way in.
 #[derive(Debug)]
 pub struct Job {
     pub event: Bytes,
     pub deadline_ms: i64,
-    /// The function's answer, or what it said in an error.
-    pub answer: oneshot::Sender<Result<Bytes, String>>,
+    pub answer: Reply,
 }
 
 /// The state behind the runtime API.
@@ -44,7 +48,7 @@ pub struct Runtime {
     init: watch::Sender<Init>,
     give: mpsc::Sender<Job>,
     jobs: tokio::sync::Mutex<mpsc::Receiver<Job>>,
-    current: Mutex<Option<(String, oneshot::Sender<Result<Bytes, String>>)>>,
+    current: Mutex<Option<Current>>,
     number: AtomicU64,
 }
 
@@ -176,7 +180,7 @@ impl Runtime {
         body.ok().map(|body| body.to_bytes())
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<(String, oneshot::Sender<Result<Bytes, String>>)>> {
+    fn current(&self) -> MutexGuard<'_, Option<Current>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -257,11 +257,8 @@ impl World {
                 .any(|action| super::group_arns(action).iter().any(|arn| arn == group))
             {
                 let listener = self.listeners.iter().find(|listener| listener.arn == rule.listener);
-                if let Some(balancer) = listener.map(|listener| listener.balancer.clone()) {
-                    if !found.contains(&balancer) {
-                        found.push(balancer);
-                    }
-                }
+                let balancer = listener.map(|listener| listener.balancer.clone());
+                found.extend(balancer.filter(|balancer| !found.contains(balancer)));
             }
         }
         found

@@ -14,6 +14,7 @@ mod metrics;
 mod past;
 mod route;
 mod rule;
+mod shape;
 mod table;
 mod tags;
 #[cfg(test)]
