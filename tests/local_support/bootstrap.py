@@ -45,6 +45,8 @@ while True:
     if path == "/malformed":
         call("POST", f"invocation/{request}/response", '{"statusCode": 200, "headers": null}')
         continue
+    if "body" in event:
+        event["body"] = event["body"][:100]
     size = 1100000 if path == "/large" else 0
     seen = {"pid": os.getpid(), "count": count, "event": event, "deadline": headers["Lambda-Runtime-Deadline-Ms"],
             "env": {key: value for key, value in os.environ.items() if key.startswith(("AWS", "AUTO", "_H", "LAMBDA"))}}
