@@ -208,11 +208,11 @@ async fn what_a_function_does_wrong_is_a_502_and_too_much_is_a_413() {
 
 #[tokio::test]
 async fn a_function_that_takes_too_long_or_is_throttled_is_a_502() {
-    let cloud = cloud(|config| config.function_timeout = Duration::from_millis(400)).await;
+    let cloud = cloud(|config| config.function_timeout = Duration::from_millis(1500)).await;
     // Warm first, so that the time-out is of the invocation and not of a slow start.
     get(&cloud, "/warm").await;
     assert_eq!(get(&cloud, "/hang").await.status, 502);
-    assert_eq!(last_access(&cloud).reason, "timed out after 0.40 seconds");
+    assert_eq!(last_access(&cloud).reason, "timed out after 1.50 seconds");
     local_support::control(&cloud, "PATCH", "faults", r#"{"lambda_throttle": true}"#).await;
     assert_eq!(get(&cloud, "/").await.status, 502);
     assert_eq!(last_access(&cloud).reason, "throttled");

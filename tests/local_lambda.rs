@@ -23,7 +23,7 @@ fn init(mode: &str) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn an_environment_is_reused_and_reaped() {
-    let cloud = cloud(|config| config.reap = Duration::from_millis(300)).await;
+    let cloud = cloud(|config| config.reap = Duration::from_secs(2)).await;
     let (first, second) = (invoke(&cloud, "{}").await.unwrap(), invoke(&cloud, "{}").await.unwrap());
     assert_eq!(first["pid"], second["pid"]);
     assert_eq!(second["count"], 2);
@@ -34,24 +34,56 @@ async fn an_environment_is_reused_and_reaped() {
     cloud.stop().await;
 }
 
+/// A place for the file that lets `/gate` through, gone again when dropped.
+struct Gate(std::path::PathBuf);
+
+impl Gate {
+    fn new(name: &str) -> Self {
+        let gate = Self(std::env::temp_dir().join(format!("gate-{name}-{}", std::process::id())));
+        let _ = std::fs::remove_file(&gate.0);
+        gate
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        vec![("TEST_GATE".to_owned(), self.0.to_string_lossy().into_owned())]
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.0, "").expect("the file can be written");
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 #[tokio::test]
 async fn concurrent_requests_get_environments_of_their_own_up_to_the_limit_then_a_502() {
-    let cloud = cloud(|config| config.concurrency = 3).await;
-    let statuses = async |number: usize| {
-        let mut set = tokio::task::JoinSet::new();
-        for _ in 0..number {
-            let address = cloud.address;
-            set.spawn(async move { local_support::Connection::open(address).await.get("/slow").await.status });
-        }
-        let mut statuses = set.join_all().await;
-        statuses.sort_unstable();
-        statuses
-    };
-    assert_eq!(statuses(3).await, [200, 200, 200]);
-    assert_eq!(cloud.shared.lambda.figures().started, 3);
-    assert_eq!(statuses(5).await, [200, 200, 200, 502, 502]);
+    let gate = Gate::new("limit");
+    let cloud = cloud(|config| {
+        config.concurrency = 3;
+        config.env = gate.env();
+    })
+    .await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let address = cloud.address;
+        clients.spawn(async move { local_support::Connection::open(address).await.get("/gate").await.status });
+    }
+    until("three are served and two refused", || {
+        let figures = cloud.shared.lambda.figures();
+        (figures.busy, figures.throttled) == (3, 2)
+    })
+    .await;
+    gate.open();
+    let mut statuses = clients.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 502, 502]);
     let figures = cloud.shared.lambda.figures();
-    assert_eq!((figures.started, figures.throttled, figures.busy), (3, 2, 0));
+    assert_eq!((figures.started, figures.idle, figures.busy), (3, 3, 0));
+    assert_eq!(get(&cloud, "/").await.status, 200, "a place is free again");
     cloud.stop().await;
 }
 
@@ -82,11 +114,11 @@ async fn an_init_that_hangs_is_ended() {
 
 #[tokio::test]
 async fn after_a_time_out_the_environment_is_gone_and_the_next_request_is_served() {
-    let cloud = cloud(|config| config.function_timeout = Duration::from_millis(400)).await;
+    let cloud = cloud(|config| config.function_timeout = Duration::from_millis(1500)).await;
     let before = invoke(&cloud, "{}").await.unwrap();
     assert_eq!(
         invoke(&cloud, r#"{"path": "/hang"}"#).await.unwrap_err(),
-        Error::TimedOut(0.4)
+        Error::TimedOut(1.5)
     );
     let after = invoke(&cloud, "{}").await.unwrap();
     assert_ne!(after["pid"], before["pid"]);
@@ -146,13 +178,15 @@ async fn an_idle_environment_stands_still() {
 
 #[tokio::test]
 async fn a_client_that_leaves_does_not_stop_the_function() {
-    let cloud = cloud(|_| {}).await;
+    let gate = Gate::new("leaver");
+    let cloud = cloud(|config| config.env = gate.env()).await;
     let mut connection = local_support::Connection::open(cloud.address).await;
     connection
-        .send(&format!("GET /slow HTTP/1.1\r\nHost: {}\r\n\r\n", local_support::HOST))
+        .send(&format!("GET /gate HTTP/1.1\r\nHost: {}\r\n\r\n", local_support::HOST))
         .await;
     until("the function is at work", || cloud.shared.lambda.figures().busy == 1).await;
     drop(connection);
+    gate.open();
     until("the function has ended", || cloud.shared.lambda.figures().busy == 0).await;
     let figures = cloud.shared.lambda.figures();
     assert_eq!((figures.idle, figures.failed, figures.timed_out), (1, 0, 0));

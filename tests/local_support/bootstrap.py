@@ -40,8 +40,8 @@ while True:
         sys.exit(1)
     if path == "/hang":
         time.sleep(3600)
-    if path == "/slow":
-        time.sleep(0.3)
+    while path == "/gate" and not os.path.exists(os.environ["TEST_GATE"]):
+        time.sleep(0.005)
     if path == "/malformed":
         call("POST", f"invocation/{request}/response", '{"statusCode": 200, "headers": null}')
         continue
