@@ -9,6 +9,8 @@ use serde_json::{Map, Value};
 /// Parameters whose values are whole numbers, or truth values, in AWS's JSON.
 const NUMBERS: [&str; 4] = ["Order", "Weight", "DurationSeconds", "SessionTimeout"];
 const TRUTHS: [&str; 2] = ["Enabled", "UseExistingClientSecret"];
+/// Members that are maps from text to text: `entry` elements with `key` and `value` on the wire.
+const MAPS: [&str; 1] = ["AuthenticationRequestExtraParams"];
 
 /// The parameters of a form body as a tree: `Actions.member.1.Type=forward` is `{"Actions": [{"Type": "forward"}]}`,
 /// `InstanceId.1=i` is `{"InstanceId": ["i"]}`.
@@ -54,6 +56,18 @@ fn collapse(value: Value) -> Value {
     {
         return collapse(members);
     }
+    if object.len() == 1
+        && let Some(entries) = object.get("entry").cloned()
+    {
+        let part = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let entries = collapse(entries);
+        let entries = entries.as_array().into_iter().flatten();
+        return Value::Object(
+            entries
+                .map(|e| (part(e, "key"), Value::from(part(e, "value"))))
+                .collect(),
+        );
+    }
     let numbered = !object.is_empty() && object.keys().all(|key| key.parse::<u32>().is_ok());
     let mut entries: Vec<(String, Value)> = object.into_iter().map(|(key, value)| (key, collapse(value))).collect();
     if numbered {
@@ -87,6 +101,17 @@ fn write(
     }
     writer.write_event(Event::Start(start))?;
     match value {
+        Value::Object(map) if MAPS.contains(&name) => {
+            for (key, value) in map {
+                write(
+                    writer,
+                    "entry",
+                    None,
+                    &serde_json::json!({ "key": key, "value": value }),
+                    item,
+                )?;
+            }
+        }
         Value::Object(object) => {
             for (key, value) in object {
                 write(writer, key, None, value, item)?;
@@ -132,7 +157,8 @@ mod tests {
     fn lists_and_objects_come_out_as_awss_json() {
         let body = b"Action=ModifyRule&Actions.member.2.Type=forward&Actions.member.2.Order=2&\
             Actions.member.1.Type=authenticate-oidc&Actions.member.1.AuthenticateOidcConfig.Scope=a%20b%26c&\
-            InstanceId.1=i-1&InstanceId.2=i-2&Filter.1.Name=tag%3AX&Filter.1.Value.1=v&Names=";
+            InstanceId.1=i-1&InstanceId.2=i-2&Filter.1.Name=tag%3AX&Filter.1.Value.1=v&Names=&\
+            AuthenticationRequestExtraParams.entry.1.key=prompt&AuthenticationRequestExtraParams.entry.1.value=login";
         let expected = json!({
             "Action": "ModifyRule",
             "Actions": [
@@ -142,9 +168,17 @@ mod tests {
             "InstanceId": ["i-1", "i-2"],
             "Filter": [{ "Name": "tag:X", "Value": ["v"] }],
             "Names": "",
+            "AuthenticationRequestExtraParams": { "prompt": "login" },
         });
         assert_eq!(Value::Object(parse(body)), expected);
         assert_eq!(texts(&parse(body), "Names"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn maps_are_written_as_entries() {
+        let value = json!({ "AuthenticationRequestExtraParams": { "prompt": "login" } });
+        let entry = "<entry><key>prompt</key><value>login</value></entry>";
+        assert!(to_xml("R", None, &value, "member").contains(entry));
     }
 
     #[test]
