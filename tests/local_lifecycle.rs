@@ -9,11 +9,12 @@ use std::{
     path::Path,
     process::{Child, Command, ExitCode, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Parser;
 use proxymanager::local;
+use tokio::time::Instant;
 
 #[derive(Parser)]
 enum Cli {

@@ -239,7 +239,7 @@ fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAdd
         // Nobody wants to wait eight minutes for a demo to fall asleep; metrics are not late here.
         ("AUTOSTOPPING_SETTLE", "10s".to_owned()),
         ("AUTOSTOPPING_METRICS_DELAY", "5s".to_owned()),
-        ("AUTOSTOPPING_IDLE_MIN", "10s".to_owned()),
+        ("AUTOSTOPPING_IDLE_MIN", "1s".to_owned()),
     ]
     .into_iter()
     .map(|(key, value)| (key.to_owned(), value))

@@ -218,9 +218,8 @@ fn tell(shared: &Arc<Shared>, event: &Value) {
     let event = Bytes::from(event.to_string());
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
-        let throttled = shared.world().faults.lambda_throttle;
         // A failure is in the function's log; the next tick comes anyway.
-        let _ = shared.lambda.invoke(event, throttled).await;
+        let _ = shared.invoke(event).await;
     });
 }
 

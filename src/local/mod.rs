@@ -18,6 +18,7 @@ mod sample;
 pub mod seed;
 pub mod serve;
 pub mod shared;
+mod wildcard;
 pub mod world;
 
 pub use args::Args;

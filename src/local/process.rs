@@ -9,10 +9,7 @@ use std::{
 };
 
 use nix::{
-    sys::{
-        prctl,
-        signal::{Signal, killpg},
-    },
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use tokio::{
@@ -35,10 +32,7 @@ impl Processes {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
-        unsafe {
-            command.pre_exec(|| prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
-        }
+        die_with_us(&mut command);
         let mut child = command.spawn()?;
         let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
         self.alive().insert(group);
@@ -130,6 +124,19 @@ impl Drop for Program {
         self.processes.alive().remove(&self.group.0);
     }
 }
+
+/// The kernel kills the program when we are killed without a chance to do it ourselves. Other systems than Linux have
+/// nothing like it.
+#[cfg(target_os = "linux")]
+fn die_with_us(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_us(_: &mut Command) {}
 
 async fn copy_lines(name: String, from: impl AsyncRead + Unpin, log: Arc<Log>) {
     let mut lines = BufReader::new(from).split(b'\n');

@@ -2,7 +2,16 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{clock::Clock, instances::Instances, lambda::Lambda, log::Log, process::Processes, world::World};
+use bytes::Bytes;
+
+use super::{
+    clock::Clock,
+    instances::Instances,
+    lambda::{self, Lambda},
+    log::Log,
+    process::Processes,
+    world::World,
+};
 
 /// The state of one local cloud.
 #[derive(Debug)]
@@ -32,6 +41,16 @@ impl Shared {
             instances,
             world: Mutex::new(world),
         }
+    }
+
+    /// Invokes the function with `event`, or has it throttled when that is switched on. The function runs on when the
+    /// caller leaves, as on AWS.
+    pub async fn invoke(self: &Arc<Self>, event: Bytes) -> Result<Bytes, lambda::Error> {
+        let shared = Arc::clone(self);
+        let throttled = self.world().faults.lambda_throttle;
+        let task = tokio::spawn(async move { shared.lambda.invoke(event, throttled).await });
+        task.await
+            .unwrap_or_else(|_| Err(lambda::Error::Function("the cloud is ending".to_owned())))
     }
 
     /// The world, locked: no await while it is held.

@@ -1,8 +1,6 @@
 //! Function targets: the ALB event and the rules for its answer. Source: "Lambda functions as targets for Application
 //! Load Balancers".
 
-use std::sync::Arc;
-
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -14,7 +12,7 @@ use hyper::{
 use serde_json::{Map, Value, json};
 
 use super::{Exchange, Served, forwarded, pairs, upgrades};
-use crate::local::{lambda, serve::full};
+use crate::local::serve::full;
 
 /// The largest request body and the largest answer.
 const SIZE: usize = 1024 * 1024;
@@ -37,15 +35,9 @@ pub async fn ask(exchange: &Exchange, group: &str, multi_value: bool, request: R
         &head.headers,
         &body.to_bytes(),
     );
-    let throttled = exchange.shared.world().faults.lambda_throttle;
-    let shared = Arc::clone(&exchange.shared);
-    // A task of its own: the function runs on when the client leaves.
-    let invoked = tokio::spawn(async move { shared.lambda.invoke(Bytes::from(event.to_string()), throttled).await });
-    let answer = match invoked.await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(error @ lambda::Error::Throttled)) => return Served::own(502, error.to_string()),
-        Ok(Err(error)) => return Served::own(502, error.to_string()),
-        Err(_) => return Served::own(502, "the invocation was ended"),
+    let answer = match exchange.shared.invoke(Bytes::from(event.to_string())).await {
+        Ok(answer) => answer,
+        Err(error) => return Served::own(502, error.to_string()),
     };
     match response(&answer, multi_value, head.method == Method::HEAD) {
         Ok(response) => Served {

@@ -17,6 +17,8 @@
 //!
 //! NAME is an id, an ARN, or the tag `Name` of an instance or `autostopping:name` of a rule.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Map, Value, json};
@@ -30,7 +32,7 @@ use crate::local::{
 const PARKS: &str = "autostopping:parks";
 
 /// Answers one control call with status and body.
-pub async fn answer(shared: &Shared, method: &Method, path: &str, body: &Bytes) -> (u16, Value) {
+pub async fn answer(shared: &Arc<Shared>, method: &Method, path: &str, body: &Bytes) -> (u16, Value) {
     let parts: Vec<&str> = path.split('/').collect();
     let result = match (method.as_str(), parts.as_slice()) {
         ("GET", ["world"]) => Ok(picture(&shared.world())),
@@ -50,14 +52,10 @@ pub async fn answer(shared: &Shared, method: &Method, path: &str, body: &Bytes) 
             shared.lambda.forget();
             Ok(json!({}))
         }
-        ("POST", ["lambda"]) => {
-            let throttled = shared.world().faults.lambda_throttle;
-            let answer = shared.lambda.invoke(body.clone(), throttled).await;
-            match answer {
-                Ok(answer) => Ok(json!({ "answer": String::from_utf8_lossy(&answer) })),
-                Err(error) => Ok(json!({ "error": error.to_string() })),
-            }
-        }
+        ("POST", ["lambda"]) => match shared.invoke(body.clone()).await {
+            Ok(answer) => Ok(json!({ "answer": String::from_utf8_lossy(&answer) })),
+            Err(error) => Ok(json!({ "error": error.to_string() })),
+        },
         ("GET", ["faults"]) => Ok(json!(shared.world().faults)),
         ("PATCH", ["faults"]) => patch_faults(&mut shared.world(), body),
         ("DELETE", ["faults"]) => {

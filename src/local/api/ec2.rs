@@ -11,7 +11,7 @@ use super::{
     unknown_call,
 };
 use crate::local::{
-    alb::matching::wildcard,
+    wildcard::wildcard,
     world::{Change, Failure, Instance, Life, World},
 };
 

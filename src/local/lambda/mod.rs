@@ -105,8 +105,7 @@ impl Lambda {
         &self.function
     }
 
-    /// Invokes the function. Runs to its end once begun: a caller that may leave spawns it, for on AWS too the
-    /// function does not notice that the client has left.
+    /// Invokes the function. Has to run to its end once begun, which `Shared::invoke` sees to.
     pub async fn invoke(&self, event: Bytes, throttled: bool) -> Result<Bytes, Error> {
         self.counts.invocations.fetch_add(1, Relaxed);
         let place = if throttled {

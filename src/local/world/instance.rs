@@ -226,7 +226,7 @@ impl World {
             };
             instance.life.set(now, life);
         }
-        self.effects.push(Effect::Halt(id.to_owned()));
+        self.effects.push(Effect::Stopped(id.to_owned()));
         for group in &mut self.groups {
             group.targets.retain(|target| target.id != id);
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{HealthState, RuleView, TargetKind, World, text};
+use super::{HealthState, TargetKind, World, text};
 
 /// The rule that a request met.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,26 +28,32 @@ impl World {
     /// The first rule of the listener, by priority, for which `matches(conditions)` holds; the default rule has none.
     /// While a change propagates, the old or the new rule is live, by chance.
     pub fn route(&mut self, now: Timestamp, listener: &str, matches: impl Fn(&[Value]) -> bool) -> Option<Routed> {
-        let mut live: Vec<(u32, String, RuleView)> = Vec::new();
+        let mut live: Vec<(u32, usize, bool)> = Vec::new();
         for index in 0..self.rules.len() {
-            if self.rules[index].listener != listener {
+            let rule = &self.rules[index];
+            if rule.listener != listener {
                 continue;
             }
-            let old = match &self.rules[index].propagating {
-                Some((until, old)) if *until > now => Some(old.clone()),
-                Some(_) | None => None,
-            };
-            let view = match old {
-                Some(old) if self.draw(2) == 0 => old,
-                Some(_) | None => self.rules[index].view().clone(),
-            };
-            live.push((view.priority.unwrap_or(u32::MAX), self.rules[index].arn.clone(), view));
+            let priority = rule.view().priority.unwrap_or(u32::MAX);
+            let both = rule.propagating.as_ref().is_some_and(|(until, _)| *until > now);
+            let old = both && self.draw(2) == 0;
+            live.push((priority, index, old));
         }
         live.sort_by_key(|(priority, ..)| *priority);
-        let found = live
-            .into_iter()
-            .find(|(_, _, view)| view.priority.is_none() || matches(&view.conditions));
-        found.and_then(|(_, rule, mut view)| view.actions.pop().map(|action| Routed { rule, action }))
+        live.into_iter().find_map(|(_, index, old)| {
+            let rule = &self.rules[index];
+            let view = rule
+                .propagating
+                .as_ref()
+                .filter(|_| old)
+                .map_or(rule.view(), |(_, view)| view);
+            let met = view.priority.is_none() || matches(&view.conditions);
+            let action = view.actions.last().filter(|_| met)?.clone();
+            Some(Routed {
+                rule: rule.arn.clone(),
+                action,
+            })
+        })
     }
 
     /// One group of a forward action, by weight. A group of weight 0 gets nothing; no group at all when all have 0.
