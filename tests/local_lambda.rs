@@ -176,6 +176,47 @@ async fn an_idle_environment_stands_still() {
     cloud.stop().await;
 }
 
+/// The events that the function has printed, by their type.
+fn events(cloud: &Cloud, kind: &str) -> Vec<Value> {
+    let lines = cloud.shared.log.lines();
+    let events = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(&line.line).ok());
+    events.filter(|event| event["detail-type"] == kind).collect()
+}
+
+#[tokio::test]
+async fn the_function_hears_of_ticks_and_of_state_changes() {
+    let cloud = cloud(|config| {
+        config.tick = Some(Duration::from_millis(50));
+        config.events = true;
+    })
+    .await;
+    until("there are ticks", || events(&cloud, "Scheduled Event").len() >= 2).await;
+    let tick = events(&cloud, "Scheduled Event").remove(0);
+    assert_eq!(
+        (tick["source"].as_str(), tick["version"].as_str()),
+        (Some("aws.events"), Some("0"))
+    );
+    local_support::start(&cloud);
+    let kind = "EC2 Instance State-change Notification";
+    until("it has heard of the start", || events(&cloud, kind).len() >= 2).await;
+    let mut states: Vec<String> = events(&cloud, kind)
+        .iter()
+        .map(|event| event["detail"]["state"].to_string())
+        .collect();
+    states.sort_unstable();
+    assert_eq!(states, ["\"pending\"", "\"running\""]);
+    let event = events(&cloud, kind).remove(0);
+    let instance = &cloud.seeded.sites[0].instance;
+    assert_eq!(event["detail"]["instance-id"], *instance);
+    assert_eq!(
+        event["resources"][0],
+        format!("arn:aws:ec2:us-east-1:123456789012:instance/{instance}")
+    );
+    cloud.stop().await;
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_does_not_stop_the_function() {
     let gate = Gate::new("leaver");

@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         let Cli::Local(args) = Cli::parse();
         return runtime.block_on(local::run(args, None));
     }
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 7] = [
         (
             "the_samples_answer_and_each_signal_leaves_no_process",
             the_samples_answer_and_each_signal_leaves_no_process,
@@ -41,6 +41,10 @@ fn main() -> ExitCode {
         (
             "bad_input_is_a_sentence_and_an_exit_code",
             bad_input_is_a_sentence_and_an_exit_code,
+        ),
+        (
+            "a_running_cloud_is_steered_from_the_command_line",
+            a_running_cloud_is_steered_from_the_command_line,
         ),
         ("the_first_output_is_the_ready_line", the_first_output_is_the_ready_line),
         (
@@ -326,13 +330,48 @@ fn bad_input_is_a_sentence_and_an_exit_code() {
             "{arguments:?}: {said}"
         );
     }
-    let port: u16 = port.parse().expect("it is a port");
     assert!(
         !processes()
             .iter()
             .any(|(id, parent)| *parent == std::process::id() && alive(*id)),
-        "nothing is left of {port}"
+        "nothing is left"
     );
+}
+
+fn a_running_cloud_is_steered_from_the_command_line() {
+    let running = run(&[]);
+    let api = running.api.to_string();
+    let steer = |words: &[&str]| {
+        let program = std::env::current_exe().expect("this program finds itself");
+        let output = Command::new(program)
+            .arg("local")
+            .args(words)
+            .args(["--api-port", &api])
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), said)
+    };
+    let (code, said) = steer(&["fault", "no_capacity=true"]);
+    assert_eq!(code, Some(0), "{said}");
+    let (code, said) = steer(&["start", "plain"]);
+    assert!(
+        code == Some(1) && said.contains("sufficient t3.micro capacity"),
+        "{said}"
+    );
+    let (code, said) = steer(&["fault", "nonsense=1"]);
+    assert!(code == Some(1) && said.contains("nonsense"), "{said}");
+    assert_eq!(steer(&["fault", "throttle"]).0, Some(2));
+    assert_eq!(steer(&["fault", "off"]).0, Some(0));
+    assert!(steer(&["start", "plain"]).1.contains("pending"));
+    until("the site runs", || steer(&["show", "world"]).1.contains("\"running\""));
+    assert!(steer(&["stop", "plain"]).1.contains("stopping"));
+    assert_eq!(steer(&["delete-parked", "plain"]).0, Some(0));
+    let (code, said) = steer(&["delete-parked", "plain"]);
+    assert!(code == Some(1) && said.contains("has no parked rule"), "{said}");
+    running.end("TERM");
+    let (code, said) = steer(&["show", "world"]);
+    assert!(code == Some(1) && said.contains("no local cloud answers"), "{said}");
 }
 
 fn the_first_output_is_the_ready_line() {

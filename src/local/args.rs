@@ -2,16 +2,19 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{cloud::Config, seed::Site};
+use super::{cloud::Config, seed::Site, steer::Action};
 
 /// Run the whole system on this machine, without AWS.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
+    /// Steer a local cloud that runs already, instead of running one
+    #[command(subcommand)]
+    pub action: Option<Action>,
     /// Port of the load balancer on 127.0.0.1; 0 for any
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
     /// Port of the AWS APIs on 127.0.0.1; 0 for any
-    #[arg(long, default_value_t = 4566)]
+    #[arg(long, default_value_t = 4566, global = true)]
     pub api_port: u16,
     /// How long an instance boots
     #[arg(long, default_value = "8s", value_parser = humantime::parse_duration)]

@@ -18,9 +18,11 @@ mod sample;
 pub mod seed;
 pub mod serve;
 pub mod shared;
+mod steer;
 mod wildcard;
 pub mod world;
 
 pub use args::Args;
 pub use cloud::{Cloud, Config, SeedAsleep, StartError};
 pub use run::run;
+pub use steer::Action;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     args::Args,
     cloud::{Cloud, SeedAsleep},
-    sample,
+    sample, steer,
 };
 
 /// Bad usage, as clap's own errors end.
@@ -21,6 +21,9 @@ const USAGE: u8 = 2;
 pub async fn run(args: Args, seed_asleep: Option<SeedAsleep>) -> ExitCode {
     if let Some(name) = &args.serve_sample {
         return sample::run(name, args.sample_port.unwrap_or_default(), args.warm).await;
+    }
+    if let Some(action) = &args.action {
+        return steer::steer(action, args.api_port).await;
     }
     let mut config = match args.config() {
         Ok(config) => config,

@@ -199,3 +199,56 @@ fn tags(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::world::Settings;
+
+    #[test]
+    fn a_site_starts_asleep_as_if_we_had_put_it_to_sleep() {
+        let mut world = World::new(Settings::default());
+        let now: Timestamp = "2026-01-01T10:00:00Z".parse().unwrap();
+        let sites = [Site {
+            host: "plain.localhost".to_owned(),
+            command: Vec::new(),
+        }];
+        let (boot, idle) = (Duration::from_secs(8), Duration::from_secs(60));
+        let seeded = seed(&mut world, now, 80, &sites, boot, idle, &HealthCheck::default()).unwrap();
+        let site = &seeded.sites[0];
+        let rule = world.require_rule(&site.rule).unwrap();
+        assert_eq!(rule.view().actions[0]["TargetGroupArn"], seeded.waker);
+        let expected = tags(&[("autostopping:idle", "1m"), ("autostopping:name", "plain")]);
+        assert_eq!(rule.tags, expected);
+        let parked = world.require_rule(&site.parked).unwrap();
+        assert_eq!(parked.view().priority, Some(50_000));
+        assert_eq!(
+            parked.view().actions,
+            std::slice::from_ref(&site.action),
+            "R's final action, verbatim"
+        );
+        assert_eq!(parked.tags, tags(&[("autostopping:parks", &site.rule)]));
+        let fields: Vec<&Value> = parked
+            .view()
+            .conditions
+            .iter()
+            .map(|condition| &condition["Field"])
+            .collect();
+        assert_eq!(fields, ["host-header", "source-ip", "http-header"]);
+        assert_eq!(world.instance(&site.instance).unwrap().life().power.name().0, "stopped");
+        let health = &world.target_group(&site.group).unwrap().targets[0].health;
+        assert_eq!(health.reason, "Target.InvalidState", "P keeps the health visible");
+        assert_eq!(world.advance(now), [], "what is there at the beginning is not news");
+    }
+
+    #[test]
+    fn names_are_those_of_the_host() {
+        for (host, name) in [
+            ("plain.localhost", "plain"),
+            ("www.example.com", "www-example-com"),
+            ("-.", ""),
+        ] {
+            assert_eq!(name_of(host), name);
+        }
+    }
+}

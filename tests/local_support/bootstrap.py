@@ -33,6 +33,8 @@ while True:
     event = json.loads(event)
     count += 1
     path = event.get("path", "/event")
+    if "detail-type" in event:
+        print(json.dumps(event), flush=True)
     if path == "/function-error":
         call("POST", f"invocation/{request}/error", '{"errorMessage": "on purpose", "errorType": "Test"}')
         continue
