@@ -12,6 +12,8 @@ mod health;
 mod instance;
 mod metrics;
 mod past;
+#[cfg(test)]
+mod random;
 mod route;
 mod rule;
 mod shape;
