@@ -180,6 +180,8 @@ async fn a_lost_response_has_taken_effect() {
     assert_eq!(cloud.shared.world().instance(instance).unwrap().starts, 1);
     let describe = form(&cloud, "Action=DescribeInstances&Version=2016-11-15").await;
     assert_eq!(describe.status, 200, "reads are not lost");
+    faults(&cloud, r#"{"lost_calls": ["StopInstances"]}"#).await;
+    assert_eq!(form(&cloud, &body).await.status, 200, "another call is meant");
     cloud.stop().await;
 }
 
@@ -262,6 +264,23 @@ async fn a_fault_that_does_not_exist_is_refused_and_somebody_can_edit_and_delete
     assert!(cloud.shared.world().require_rule(&site.parked).is_err());
     let world = control(&cloud, "GET", "world", "").await;
     assert_eq!(world["instances"][0]["state"], "stopped");
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn a_new_cloud_is_not_new_to_a_stale_describe() {
+    let cloud = cloud(|_| {}).await;
+    faults(&cloud, r#"{"stale_ms": 60000}"#).await;
+    let rules = format!(
+        "Action=DescribeRules&Version=2015-12-01&ListenerArn={}",
+        cloud.seeded.listener
+    );
+    for _ in 0..20 {
+        let seen = form(&cloud, &rules).await.text().matches("<RuleArn>").count();
+        assert_eq!(seen, 3, "R, P and the default rule");
+        let seen = form(&cloud, "Action=DescribeInstances&Version=2016-11-15").await.text();
+        assert!(seen.contains(&cloud.seeded.sites[0].instance), "{seen}");
+    }
     cloud.stop().await;
 }
 

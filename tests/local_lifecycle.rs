@@ -154,6 +154,13 @@ impl Running {
         }
     }
 
+    /// The descendants that are not the function.
+    fn apps(&self) -> BTreeSet<u32> {
+        let is_function =
+            |id: &u32| fs::read_to_string(format!("/proc/{id}/cmdline")).is_ok_and(|c| c.contains("bootstrap.py"));
+        self.descendants().into_iter().filter(|id| !is_function(id)).collect()
+    }
+
     /// Ends it with a signal, and sees that it and all beneath it are gone. Returns its exit code.
     fn end(mut self, signal: &str) -> Option<i32> {
         let beneath = self.descendants();
@@ -228,12 +235,21 @@ fn the_samples_answer_and_each_signal_leaves_no_process() {
 }
 
 fn an_app_with_children_is_killed_as_a_whole() {
-    let running = run(&[
-        "--app",
-        "a.localhost=trap '' TERM; sleep 1000 & python3 -m http.server -b 127.0.0.1 $PORT; wait",
-    ]);
+    // It ignores SIGTERM and has a child that would outlive its shell.
+    let app = "a.localhost=trap '' TERM; sleep 1000 & python3 -m http.server -b 127.0.0.1 $PORT; wait";
+    let running = run(&["--app", app]);
+    for _ in 0..2 {
+        running.start_instance("a");
+        until("shell, sleep and server run", || running.apps().len() >= 3);
+        let beneath = running.apps();
+        ask(running.api, "POST", "/_local/instances/a/stop", "local");
+        until("nothing of it runs", || !beneath.iter().any(|id| alive(*id)));
+        until("it is stopped", || {
+            ask(running.api, "GET", "/_local/world", "local").contains("\"state\":\"stopped\"")
+        });
+    }
     running.start_instance("a");
-    until("shell, sleep and server run", || running.descendants().len() >= 3);
+    until("it runs again", || running.apps().len() >= 3);
     assert_eq!(running.end("TERM"), Some(0));
 }
 

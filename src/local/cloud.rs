@@ -163,9 +163,11 @@ impl Cloud {
             stop: config.stop,
             ..Settings::default()
         });
+        // Yesterday, so that a describe that is some seconds stale does not see a world in which nothing exists yet.
+        let yesterday = now - Duration::from_secs(24 * 3600);
         let seeded = seed::seed(
             &mut world,
-            now,
+            yesterday,
             address.port(),
             &config.sites,
             config.boot,
@@ -176,11 +178,11 @@ impl Cloud {
             seed_asleep(&mut world, now, &seeded.sites);
         }
         let function = function(&config, bootstrap, &seeded, api_address, &world.settings.region);
-        let commands: BTreeMap<String, Vec<String>> = seeded
+        let commands: BTreeMap<String, Site> = seeded
             .sites
             .iter()
             .zip(&config.sites)
-            .map(|(seeded, site)| (seeded.instance.clone(), site.command.clone()))
+            .map(|(seeded, site)| (seeded.instance.clone(), site.clone()))
             .collect();
         let lambda = Lambda::new(function, clock, Arc::clone(&log), processes.clone());
         let instances = Instances::new(commands, processes.clone(), Arc::clone(&log));

@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, process::Command};
 use super::{
     log::Log,
     process::{Group, Processes, Program},
+    seed::Site,
     serve::Guard,
     shared::Shared,
     world::{Effect, Outcome, Probe},
@@ -39,15 +40,15 @@ struct Running {
 /// The programs of all instances, by instance id.
 #[derive(Debug)]
 pub struct Instances {
-    commands: BTreeMap<String, Vec<String>>,
+    commands: BTreeMap<String, Site>,
     processes: Processes,
     running: Mutex<BTreeMap<String, Running>>,
     log: Arc<Log>,
 }
 
 impl Instances {
-    /// `commands` is the program and its arguments for each instance id.
-    pub fn new(commands: BTreeMap<String, Vec<String>>, processes: Processes, log: Arc<Log>) -> Self {
+    /// `commands` is the site that runs on each instance id.
+    pub fn new(commands: BTreeMap<String, Site>, processes: Processes, log: Arc<Log>) -> Self {
         Self {
             commands,
             processes,
@@ -67,10 +68,10 @@ impl Instances {
     }
 
     fn launch(&self, id: &str) {
-        let Some(command) = self.commands.get(id) else { return };
-        match start(id, command, &self.processes, &self.log) {
+        let Some(site) = self.commands.get(id) else { return };
+        match start(&site.host, &site.command, &self.processes, &self.log) {
             Ok(running) => drop(self.running().insert(id.to_owned(), running)),
-            Err(error) => self.log.output(id, &format!("did not start: {error}")),
+            Err(error) => self.log.output(&site.host, &format!("did not start: {error}")),
         }
     }
 

@@ -73,9 +73,9 @@ impl Action {
     }
 }
 
-/// `denied` and `broken` are lists of calls; everything else is a number or a truth value.
+/// `denied`, `broken` and `lost_calls` are lists of calls; everything else is a number or a truth value.
 fn value_of(key: &str, value: &str) -> Value {
-    if matches!(key, "denied" | "broken") {
+    if matches!(key, "denied" | "broken" | "lost_calls") {
         return value
             .split(',')
             .filter(|call| !call.is_empty())

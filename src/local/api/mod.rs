@@ -53,7 +53,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         Ok(call) => call,
         Err((service, failure)) => return refuse(service, &failure, None, "unknown"),
     };
-    let (lost, delay) = shared.world().draw_mishap(call.writes());
+    let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
     tokio::time::sleep(delay).await;
     let (result, stored, id) = {
         let mut world = shared.world();

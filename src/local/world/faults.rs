@@ -21,6 +21,8 @@ pub struct Faults {
     pub falls_back: bool,
     /// The share (0 to 1) of writing calls that take effect while their answer is lost with the connection.
     pub lost_response: f64,
+    /// The calls whose answers can be lost; none named is all that write.
+    pub lost_calls: Vec<String>,
     /// Describes answer with the state of a moment up to this many milliseconds ago, drawn anew for each call.
     pub stale_ms: u64,
     /// After a rule is changed, its old and its new action are both live for this many milliseconds.

@@ -211,8 +211,14 @@ impl World {
     }
 
     /// Whether the answer of this call gets lost, and how long the call takes on top, by the faults that are on.
-    pub fn draw_mishap(&mut self, writes: bool) -> (bool, Duration) {
-        let lost = writes && self.faults.lost_response > 0.0 && self.rng.f64() < self.faults.lost_response;
+    pub fn draw_mishap(&mut self, call: &str, writes: bool) -> (bool, Duration) {
+        let named = &self.faults.lost_calls;
+        let can_be_lost = if named.is_empty() {
+            writes
+        } else {
+            named.iter().any(|name| name == call)
+        };
+        let lost = can_be_lost && self.faults.lost_response > 0.0 && self.rng.f64() < self.faults.lost_response;
         let jitter = if self.faults.jitter_ms > 0 {
             self.rng.u64(0..=self.faults.jitter_ms)
         } else {

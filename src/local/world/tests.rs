@@ -449,7 +449,9 @@ fn one_seed_is_one_run() {
             ..Settings::default()
         });
         world.faults.lost_response = 0.5;
-        (0..32).map(|_| world.draw_mishap(true).0).collect::<Vec<_>>()
+        (0..32)
+            .map(|_| world.draw_mishap("StartInstances", true).0)
+            .collect::<Vec<_>>()
     };
     assert_eq!(drawn(7), drawn(7));
     assert_ne!(drawn(7), drawn(8));
