@@ -184,6 +184,14 @@ impl Running {
     }
 }
 
+/// A test that fails leaves nothing behind either: the kernel ends what is beneath a killed cloud.
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Every process with its parent.
 fn processes() -> Vec<(u32, u32)> {
     let entries = fs::read_dir("/proc").expect("there is /proc").flatten();

@@ -1,4 +1,4 @@
-//! The seam to rule matching: the data plane asks only [`matches`]. The conditions are AWS's JSON.
+//! The seam to rule matching: the data plane asks only [`matches()`]. The conditions are AWS's JSON.
 
 use std::net::IpAddr;
 
