@@ -3,6 +3,8 @@
 mod command;
 mod output;
 mod report;
+#[cfg(feature = "local")]
+mod seed;
 
 use std::process::ExitCode;
 
@@ -69,7 +71,7 @@ const BAD_CONFIGURATION: u8 = 64;
 pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         #[cfg(feature = "local")]
-        Command::Local(args) => crate::local::run(args, None).await,
+        Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
         Command::OfRules(command) => of_rules(command, cli.output).await,
     }
 }
