@@ -1,0 +1,100 @@
+//! The command line: what an operator asks and tells.
+
+mod command;
+mod output;
+mod report;
+#[cfg(feature = "local")]
+mod seed;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Environment;
+use crate::domain::seen::Wanted;
+
+pub use output::Format;
+
+/// Machines in your own AWS account sleep when nobody uses them and wake when somebody does.
+#[derive(Debug, Parser)]
+#[command(name = "proxymanager", version, propagate_version = true)]
+pub struct Cli {
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole system on this machine, without AWS.
+    #[cfg(feature = "local")]
+    Local(crate::local::Args),
+    #[command(flatten)]
+    OfRules(OfRules),
+}
+
+/// What is asked and told of rules, on AWS or wherever `AWS_ENDPOINT_URL` leads.
+#[derive(Debug, Subcommand)]
+enum OfRules {
+    /// List all rules and their phases.
+    List,
+    /// Show all there is to know about one rule.
+    Status {
+        /// The rule's name.
+        rule: String,
+    },
+    /// Wake a rule.
+    Wake {
+        /// The rule's name.
+        rule: String,
+        /// Return at once instead of waiting until it is awake.
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Put a rule to sleep: flip its routes to the waker, settle, stop its machines.
+    Sleep {
+        /// The rule's name.
+        rule: String,
+        /// Return at once instead of waiting until it is asleep; the schedule does the rest.
+        #[arg(long)]
+        no_wait: bool,
+    },
+}
+
+/// Exit codes, as promised to scripts. Usage errors (2) are clap's.
+const FAILED: u8 = 1;
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        #[cfg(feature = "local")]
+        Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
+        Command::OfRules(command) => of_rules(command, cli.output).await,
+    }
+}
+
+async fn of_rules(command: OfRules, format: Format) -> ExitCode {
+    let context = match command::Context::new(&Environment).await {
+        Ok(context) => context,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    let result = match command {
+        OfRules::List => command::list(&context, format).await,
+        OfRules::Status { rule } => command::status(&context, &rule, format).await,
+        OfRules::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
+        OfRules::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxymanager: {error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
