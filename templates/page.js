@@ -44,7 +44,7 @@ const detail = m => {
 
 // Runs every second. It writes only what changed, and announces only a change of headline or detail.
 const render = () => {
-  const m = mood(), gone = passed(), trouble = m === 'failed' || m === 'misconfigured', first = !said;
+  const m = mood(), gone = m === 'ready' ? 0 : passed(), trouble = m === 'failed' || m === 'misconfigured', first = !said;
   const headline = fill(words['headline_' + m], state), text = detail(m) || '';
   document.body.dataset.mood = m;
   const title = fill(words['title_' + m], state);
@@ -65,7 +65,8 @@ const render = () => {
   const sun = m === 'asleep' ? 48 : trouble ? 34 : percent == null && !shown ? 34 : 40 - Math.floor(shown * 24 / 100);
   document.querySelectorAll('circle').forEach(c => c.setAttribute('cy', sun));
   put('eta', m === 'ready' ? words.eta_ready : left(eta));
-  put('elapsed', fill(words.elapsed, {time: clock(state.elapsed_seconds + gone)}));
+  const elapsed = state.elapsed_seconds + gone;
+  put('elapsed', m === 'ready' && !elapsed ? '' : fill(words.elapsed, {time: clock(elapsed)}));
 
   const retry = state.retry_in_seconds == null ? null : Math.max(0, state.retry_in_seconds - gone);
   put('reason', state.reason || '');
@@ -81,7 +82,7 @@ const render = () => {
   show('wake', m === 'asleep');
   show('hint', m === 'waking');
 
-  const now = m === 'ready' ? 4 : state.step === 'ready' ? 3 : Math.max(0, STEPS.indexOf(state.step));
+  const now = m === 'ready' ? 5 : state.step === 'ready' ? 3 : Math.max(0, STEPS.indexOf(state.step));
   [...$('steps').children].forEach((li, i) => {
     const is = i < now ? 'done' : i > now ? 'later' : m === 'failed' ? 'failed' : 'now';
     if (li.dataset.is === is) return;
@@ -150,7 +151,8 @@ const blocked = answer => {
   wait(Math.max(backoff(busy), Math.min(after, 60)));
 };
 const ready = () => {
-  state = {...state, phase: 'awake', step: 'ready', percent: 100, eta_seconds: null, reason: null};
+  state = {...state, phase: 'awake', step: 'ready', percent: 100, eta_seconds: null, reason: null,
+    elapsed_seconds: state.elapsed_seconds + passed()};
   at = Date.now();
   render();
   // At once the first time. Should the page come back again and again, ever more slowly.

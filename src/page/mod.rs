@@ -65,6 +65,8 @@ pub enum Step {
 pub struct View<'a> {
     pub rule: &'a str,
     pub host: &'a str,
+    /// Path and query as they were asked for; without scripts the page returns to them.
+    pub path: &'a str,
     pub phase: Phase,
     /// In `Failed` and `Stopping` the step at which it stands.
     pub step: Step,
@@ -166,11 +168,12 @@ pub fn json(view: &View) -> Value {
 }
 
 /// The routes are flipped already and this request was on its way: the page reloads after two seconds.
-pub fn switched(rule: &str, host: &str, was_post: bool, language: Language, branding: &Branding) -> String {
+pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: Language, branding: &Branding) -> String {
     html(
         &View {
             rule,
             host,
+            path,
             phase: Phase::Awake,
             step: Step::Ready,
             percent: Some(100),

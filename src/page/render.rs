@@ -13,6 +13,7 @@ pub(super) const JS: &str = include_str!("../../templates/page.js");
 
 /// Longer texts are cut: a host may be 64 KB of somebody's idea of fun, and the page has a budget.
 const LONGEST: usize = 600;
+const LONGEST_PATH: usize = 4096;
 
 pub(super) enum Notice {
     NotFound,
@@ -62,13 +63,14 @@ struct Page<'a> {
     title: String,
     headline: String,
     detail: String,
-    refresh: Option<u32>,
+    refresh: Option<String>,
     was_post: bool,
     post_text: String,
     asleep: bool,
     waking: bool,
     trouble: bool,
     show_steps: bool,
+    show_hint: bool,
     percent: Option<u8>,
     eta: String,
     elapsed: String,
@@ -207,13 +209,18 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         waking,
         trouble: matches!(mood, Mood::Failed | Mood::Misconfigured) || (view.reason.is_some() && mood != Mood::Ready),
         show_steps: !matches!(mood, Mood::Asleep | Mood::Misconfigured),
+        show_hint: mood == Mood::Waking,
         percent: percent.filter(|_| waking),
         eta: if mood == Mood::Ready {
             m.eta_ready.to_owned()
         } else {
             eta(view.eta_seconds, m)
         },
-        elapsed: fill(m.elapsed, &[("time", &clock(view.elapsed_seconds))]),
+        // A request that was on its way during the flip has not waited; "0:00" would claim that it was measured.
+        elapsed: match (mood, view.elapsed_seconds) {
+            (Mood::Ready, 0) => String::new(),
+            (_, seconds) => fill(m.elapsed, &[("time", &clock(seconds))]),
+        },
         reason: view.reason.map(shorten),
         next: next(view, mood, m),
         advice: view
@@ -308,7 +315,8 @@ fn detail(view: &View, mood: Mood, m: &'static Messages) -> String {
 
 fn steps(view: &View, mood: Mood, m: &'static Messages) -> Vec<Item> {
     let now = match (mood, view.step) {
-        (Mood::Ready, _) => 4,
+        // Past the last: all are done.
+        (Mood::Ready, _) => 5,
         (_, Step::MachineStopping | Step::MachineStarting) => 0,
         (_, Step::Booting) => 1,
         (_, Step::HealthChecks { .. }) => 2,
@@ -351,13 +359,33 @@ fn next(view: &View, mood: Mood, m: &'static Messages) -> String {
 }
 
 /// Without scripts the page navigates instead. Not while asleep: that would wake what nobody asked for.
-fn refresh(view: &View, mood: Mood) -> Option<u32> {
-    match mood {
-        Mood::Asleep => None,
-        Mood::Ready => Some(2),
-        Mood::Waking => Some(view.eta_seconds.map_or(5, |eta| (eta / 4).clamp(4, 15))),
-        Mood::Failed | Mood::Misconfigured => Some(30),
+fn refresh(view: &View, mood: Mood) -> Option<String> {
+    let seconds = match mood {
+        Mood::Asleep => return None,
+        Mood::Ready => 2,
+        Mood::Waking => view.eta_seconds.map_or(5, |eta| (eta / 4).clamp(4, 15)),
+        Mood::Failed | Mood::Misconfigured => 30,
+    };
+    // To its own address with a fragment a browser only scrolls and asks nobody. So the address is named without one; that
+    // loses the fragment, which is better than waiting for ever.
+    Some(match same_host(view.path) {
+        Some(path) => format!("{seconds}; url={path}"),
+        None => seconds.to_string(),
+    })
+}
+
+/// The path so that it stays on this host: browsers take `//` and `/\` at the start for another one, and pass over tabs and
+/// line ends between the two. What cannot be part of a request's target is not repeated at all.
+fn same_host(path: &str) -> Option<Cow<'_, str>> {
+    let fine = path.starts_with('/') && path.len() <= LONGEST_PATH;
+    if !fine || !path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return None;
     }
+    Some(if path.starts_with("//") || path.starts_with("/\\") {
+        format!("/.{path}").into()
+    } else {
+        path.into()
+    })
 }
 
 fn clock(seconds: u32) -> String {

@@ -24,6 +24,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
     View {
         rule: "shop",
         host: "shop.example.com",
+        path: "/",
         phase,
         step,
         percent: Some(40),
@@ -50,6 +51,7 @@ fn all_pages(text: &str, branding: &Branding) -> Vec<(String, String)> {
             let view = View {
                 rule: text,
                 host: text,
+                path: text,
                 reason: Some(text),
                 advice: Some(text),
                 trace: Some(text),
@@ -73,7 +75,7 @@ fn all_pages(text: &str, branding: &Branding) -> Vec<(String, String)> {
         ];
         pages.push((
             format!("switched {language:?}"),
-            switched(text, text, true, language, branding),
+            switched(text, text, text, true, language, branding),
         ));
         pages.push((format!("not found {language:?}"), not_found(text, language, branding)));
         pages.push((format!("forbidden {language:?}"), forbidden(text, language, branding)));
@@ -350,8 +352,35 @@ fn without_scripts_the_page_comes_back_by_itself_but_never_wakes_what_sleeps() {
         );
     }
     assert!(
-        switched("shop", "h", false, Language::English, &branding).contains("http-equiv=\"refresh\" content=\"2\"")
+        switched("shop", "h", "/", false, Language::English, &branding)
+            .contains("http-equiv=\"refresh\" content=\"2; url=/\"")
     );
+}
+
+#[test]
+fn without_scripts_the_page_comes_back_to_the_same_host() {
+    let branding = Branding::default();
+    let table = [
+        ("/", "2; url=/"),
+        ("/a?x=%2F&y;z", "2; url=/a?x=%2F&#38;y;z"),
+        ("/a?", "2; url=/a?"),
+        ("//evil.example/x", "2; url=/.//evil.example/x"),
+        ("/\\evil.example", "2; url=/./\\evil.example"),
+        ("/\t/evil.example", "2"),
+        ("/a b", "2"),
+        ("/ä", "2"),
+        ("/a#b", "2"),
+        ("https://evil.example/", "2"),
+        ("", "2"),
+        ("/\"><script>", "2; url=/&#34;&#62;&#60;script&#62;"),
+    ];
+    for (path, expected) in table {
+        let page = switched("shop", "h", path, false, Language::English, &branding);
+        assert!(
+            page.contains(&format!("http-equiv=\"refresh\" content=\"{expected}\"")),
+            "{path}"
+        );
+    }
 }
 
 #[test]
