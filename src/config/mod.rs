@@ -1,1 +1,123 @@
-//! (being written)
+//! Configuration: text in, types out. Pure; whatever is wrong is told all at once, each with its key.
+
+pub mod environment;
+pub mod tags;
+mod text;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Where values come from.
+pub trait Lookup {
+    /// The value of this key; none when it is not set. An empty value is a value.
+    fn get(&self, key: &str) -> Option<String>;
+
+    /// All keys there are, so that a mistyped one is found; empty for a source that cannot tell.
+    fn keys(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl Lookup for BTreeMap<String, String> {
+    fn get(&self, key: &str) -> Option<String> {
+        BTreeMap::get(self, key).cloned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        BTreeMap::keys(self).cloned().collect()
+    }
+}
+
+impl<F: Fn(&str) -> Option<String>> Lookup for F {
+    fn get(&self, key: &str) -> Option<String> {
+        self(key)
+    }
+}
+
+/// The environment of this process. What is not UTF-8 in it comes with replacement characters, which nothing accepts, so
+/// that it is reported as a bad value rather than as a missing one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Environment;
+
+#[allow(clippy::disallowed_methods, reason = "the one place where the environment is read")]
+impl Lookup for Environment {
+    fn get(&self, key: &str) -> Option<String> {
+        std::env::var_os(key).map(|value| value.to_string_lossy().into_owned())
+    }
+
+    fn keys(&self) -> Vec<String> {
+        std::env::vars_os()
+            .map(|(key, _)| key.to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+/// One value that cannot be used. No key read here holds a secret, so the value is shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
+    pub key: String,
+    /// Of a list, the element in question. Empty when the value is missing or empty.
+    pub value: String,
+    /// What would be right, in words.
+    pub allowed: String,
+}
+
+impl fmt::Display for BadValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BadValue { key, value, allowed } = self;
+        if value.is_empty() {
+            write!(f, "{key} is missing or empty; allowed: {allowed}")
+        } else {
+            write!(f, "{key} = {value:?} cannot be used; allowed: {allowed}")
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration; never empty. One line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<BadValue>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, bad) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str("\n")?;
+            }
+            bad.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_key_value_and_what_is_allowed_one_a_line() {
+        let bad = |key: &str, value: &str| BadValue {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            allowed: "a number".to_owned(),
+        };
+        let errors = ConfigErrors(vec![bad("A", "x\n"), bad("B", "")]);
+        assert_eq!(
+            errors.to_string(),
+            "A = \"x\\n\" cannot be used; allowed: a number\nB is missing or empty; allowed: a number"
+        );
+    }
+
+    #[test]
+    fn closures_and_maps_and_the_process_are_lookups() {
+        let map = BTreeMap::from([("K".to_owned(), "v".to_owned())]);
+        assert_eq!(Lookup::get(&map, "K").as_deref(), Some("v"));
+        assert_eq!(Lookup::keys(&map), ["K"]);
+        let closure = |key: &str| (key == "K").then(|| "w".to_owned());
+        assert_eq!(closure.get("K").as_deref(), Some("w"));
+        assert!(Environment.get("PATH").is_some());
+        assert!(Environment.keys().contains(&"PATH".to_owned()));
+        assert_eq!(Environment.get("A_VARIABLE_THAT_NOBODY_SETS"), None);
+    }
+}

@@ -187,6 +187,8 @@ pub enum Problem {
     },
     #[error("the tag {key} is unknown: {allowed}")]
     UnknownTag { key: String, allowed: String },
+    #[error("the tag {key} is not supported by this version yet: remove it")]
+    UnsupportedTag { key: String },
     #[error("the tag {key} differs between the rule's routes ({one:?} and {other:?}): give all of them the same value")]
     ContradictingTags { key: String, one: String, other: String },
     #[error("none of its listener rules is there any more: its machines are left as they are")]
@@ -234,7 +236,8 @@ impl Problem {
     /// the one that says who may wake.
     pub fn may_wake(&self) -> bool {
         match self {
-            Problem::ContradictingTags { .. }
+            Problem::UnsupportedTag { .. }
+            | Problem::ContradictingTags { .. }
             | Problem::Terminated { .. }
             | Problem::InAutoScalingGroup { .. }
             | Problem::SharedInstance { .. }

@@ -1,1 +1,184 @@
-//! (to be written)
+//! The ledger within one process: for tests and for the local cloud. Everything is kept as text, as it would be in a
+//! database, so that what cannot be stored there cannot be stored here either.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::domain::plan::Event;
+use crate::domain::record::Record;
+use crate::domain::rule::{ResourceId, RuleName};
+use crate::domain::table::RouteTable;
+use crate::domain::time::{Timestamp, since};
+
+use super::stored::{decode, encode, event_key, known};
+use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable, hold_window};
+
+/// Clones share one memory.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: BTreeMap<RuleName, Item>,
+    table: Option<Table>,
+    claim: Option<Claim>,
+    /// Who claims a machine.
+    claims: BTreeMap<ResourceId, Vec<RuleName>>,
+    /// Held requests that entered, by window.
+    held: BTreeMap<i128, u32>,
+    history: BTreeMap<RuleName, BTreeMap<String, (Timestamp, String)>>,
+}
+
+#[derive(Debug)]
+struct Item {
+    version: u64,
+    schema: u32,
+    body: String,
+}
+
+#[derive(Debug)]
+struct Table {
+    read_at: Timestamp,
+    item: Item,
+}
+
+#[derive(Debug)]
+struct Claim {
+    at: Timestamp,
+    until: Timestamp,
+}
+
+impl Memory {
+    /// An empty one.
+    pub fn new() -> Self {
+        Memory::default()
+    }
+
+    /// Every write below is one step, so what a panicking test left behind is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger for Memory {
+    async fn load(&self, rule: &RuleName) -> Result<Option<Record>, LedgerError> {
+        let state = self.state();
+        let Some(item) = state.records.get(rule) else {
+            return Ok(None);
+        };
+        let record: Record = decode(&format!("rule#{rule}"), item.schema, &item.body)?;
+        Ok(Some(Record {
+            version: item.version,
+            ..record
+        }))
+    }
+
+    async fn store(&self, record: &Record) -> Result<u64, LedgerError> {
+        let mut state = self.state();
+        let stored = state.records.get(&record.rule).map(|item| item.version);
+        if stored.is_some_and(|version| version != record.version) {
+            return Err(LedgerError::Lost);
+        }
+        let version = record.version + 1;
+        let body = encode(&format!("rule#{}", record.rule), record)?;
+        let schema = record.schema;
+        let item = Item { version, schema, body };
+        state.records.insert(record.rule.clone(), item);
+        Ok(version)
+    }
+
+    async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
+        let state = self.state();
+        let Some(Table { item, .. }) = &state.table else {
+            return Ok(None);
+        };
+        let table = decode("table", item.schema, &item.body)?;
+        let version = item.version;
+        Ok(Some(StoredTable { version, table }))
+    }
+
+    async fn claim_table(&self, _owner: &str, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
+        let mut state = self.state();
+        let free = state.claim.as_ref().is_none_or(|claim| claim.until <= now);
+        if free {
+            state.claim = Some(Claim { at: now, until });
+        }
+        Ok(free)
+    }
+
+    async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
+        let mut state = self.state();
+        let stored = state.table.as_ref();
+        if let Some(stored) = stored {
+            known("table", stored.item.schema)?;
+        }
+        if stored.is_none_or(|stored| stored.read_at <= table.read_at) {
+            let item = Item {
+                version: stored.map_or(0, |stored| stored.item.version) + 1,
+                schema: table.schema,
+                body: encode("table", table)?,
+            };
+            let read_at = table.read_at;
+            state.table = Some(Table { read_at, item });
+        }
+        state.claim.take_if(|claim| claim.at <= table.read_at);
+        Ok(())
+    }
+
+    async fn own(
+        &self,
+        rule: &RuleName,
+        machines: &[ResourceId],
+        no_longer: &[ResourceId],
+        known: &(dyn Fn(&RuleName) -> bool + Sync),
+    ) -> Result<Vec<Option<RuleName>>, LedgerError> {
+        let mut state = self.state();
+        for machine in no_longer.iter().filter(|machine| !machines.contains(machine)) {
+            if let Some(claims) = state.claims.get_mut(machine) {
+                claims.retain(|claimant| claimant != rule);
+            }
+        }
+        let mut claim = |machine: &ResourceId| {
+            let claims = state.claims.entry(machine.clone()).or_default();
+            claims.retain(|claimant| claimant == rule || known(claimant));
+            if !claims.contains(rule) {
+                claims.push(rule.clone());
+                claims.sort();
+            }
+            claims.iter().find(|claimant| *claimant != rule).cloned()
+        };
+        Ok(machines.iter().map(&mut claim).collect())
+    }
+
+    async fn enter_hold(&self, now: Timestamp, window: Duration) -> Result<u32, LedgerError> {
+        let mut state = self.state();
+        let current = hold_window(now, window);
+        *state.held.entry(current).or_default() += 1;
+        state.held.retain(|number, _| *number >= current - 1);
+        let entered = |number| state.held.get(&number).copied().unwrap_or_default();
+        Ok(entered(current) + entered(current - 1))
+    }
+
+    async fn append(&self, rule: &RuleName, events: &[Event]) -> Result<(), LedgerError> {
+        let mut state = self.state();
+        let history = state.history.entry(rule.clone()).or_default();
+        for (place, event) in events.iter().enumerate() {
+            let body = encode("event", event)?;
+            history.insert(event_key(place, event, &body), (event.at, body));
+            history.retain(|_, (at, _)| since(event.at, *at) < KEEP_HISTORY);
+        }
+        Ok(())
+    }
+
+    async fn history(&self, rule: &RuleName, most: usize) -> Result<Vec<Event>, LedgerError> {
+        let state = self.state();
+        let newest_first = state.history.get(rule).into_iter().flatten().rev();
+        newest_first
+            .take(most)
+            .map(|(key, (_, body))| decode(&format!("rule#{rule} event#{key}"), 1, body))
+            .collect()
+    }
+}
