@@ -48,9 +48,10 @@ pub const DEFAULT_IDLE_MIN: Duration = Duration::from_secs(5 * 60);
 pub const DEFAULT_LOG: &str = "info";
 
 /// The load balancer gives a silent connection up after 60 s unless told otherwise, and whether that binds a function
-/// that has not answered yet is undocumented: answer before it. Below 1 s holding is pointless; to hold nothing, set
+/// that has not answered yet is undocumented: answer well before it, since at the limit a last look and the 2 s after a
+/// flip may still come on top. Below 1 s holding is pointless; to hold nothing, set
 /// `AUTOSTOPPING_MAX_HELD` to 0.
-const HOLD_LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(55);
+const HOLD_LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(50);
 /// A held request occupies an environment of its own, and an account runs 1,000 at once unless it asked for more
 /// (Lambda quotas, concurrent executions).
 const HELD: RangeInclusive<u32> = 0..=1000;
@@ -168,7 +169,7 @@ impl<L: Lookup> Reader<'_, L> {
         let directive = |directive: &str| {
             let (target, level) = directive.rsplit_once('=').unwrap_or(("all", directive));
             let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
-            !target.is_empty() && target.bytes().all(named) && LEVELS.contains(&level)
+            !target.is_empty() && target.bytes().all(named) && LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known))
         };
         let text = text.trim();
         if !text.split(',').all(directive) {
@@ -253,7 +254,7 @@ impl<L: Lookup> Reader<'_, L> {
 /// neither (probed with the one of SAM CLI). An emulator that imitates both tells itself by `AWS_SAM_LOCAL`, or by sending
 /// us to an API that is not AWS's with `AWS_ENDPOINT_URL`; a VPC endpoint is AWS's and lifts nothing.
 fn refuses_memory(lookup: &impl Lookup) -> bool {
-    let set = |key: &str| lookup.get(key).filter(|value| !value.is_empty());
+    let set = |key: &str| lookup.get(key);
     let lambda = set("AWS_LAMBDA_INITIALIZATION_TYPE").is_some()
         || set("AWS_EXECUTION_ENV").is_some_and(|value| value.starts_with("AWS_Lambda_"));
     let emulated = set("AWS_SAM_LOCAL").is_some() || set("AWS_ENDPOINT_URL").is_some_and(|url| !is_of_aws(&url));

@@ -4,12 +4,13 @@ pub mod environment;
 pub mod tags;
 mod text;
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 
 /// Where values come from.
 pub trait Lookup {
-    /// The value of this key; none when it is not set. An empty value is a value.
+    /// The value of this key; none when it is not set, or empty.
     fn get(&self, key: &str) -> Option<String>;
 
     /// All keys there are, so that a mistyped one is found; empty for a source that cannot tell.
@@ -18,20 +19,25 @@ pub trait Lookup {
     }
 }
 
-impl Lookup for BTreeMap<String, String> {
+impl<K: Borrow<str> + Ord, V: AsRef<str>> Lookup for BTreeMap<K, V> {
     fn get(&self, key: &str) -> Option<String> {
-        BTreeMap::get(self, key).cloned()
+        BTreeMap::get(self, key).and_then(|value| said(value.as_ref()))
     }
 
     fn keys(&self) -> Vec<String> {
-        BTreeMap::keys(self).cloned().collect()
+        BTreeMap::keys(self).map(|key| key.borrow().to_owned()).collect()
     }
 }
 
 impl<F: Fn(&str) -> Option<String>> Lookup for F {
     fn get(&self, key: &str) -> Option<String> {
-        self(key)
+        self(key).and_then(|value| said(&value))
     }
+}
+
+/// An empty value says nothing: it is how templates and shells write a variable that they cannot leave out.
+fn said(value: &str) -> Option<String> {
+    (!value.trim().is_empty()).then(|| value.to_owned())
 }
 
 /// The environment of this process. What is not UTF-8 in it comes with replacement characters, which nothing accepts, so
@@ -42,7 +48,7 @@ pub struct Environment;
 #[allow(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 impl Lookup for Environment {
     fn get(&self, key: &str) -> Option<String> {
-        std::env::var_os(key).map(|value| value.to_string_lossy().into_owned())
+        std::env::var_os(key).and_then(|value| said(&value.to_string_lossy()))
     }
 
     fn keys(&self) -> Vec<String> {
@@ -56,7 +62,7 @@ impl Lookup for Environment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadValue {
     pub key: String,
-    /// Of a list, the element in question. Empty when the value is missing or empty.
+    /// Of a list, the element in question. Empty when there is none.
     pub value: String,
     /// What would be right, in words.
     pub allowed: String,
@@ -66,7 +72,7 @@ impl fmt::Display for BadValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BadValue { key, value, allowed } = self;
         if value.is_empty() {
-            write!(f, "{key} is missing or empty; allowed: {allowed}")
+            write!(f, "{key} is not set; allowed: {allowed}")
         } else {
             write!(f, "{key} = {value:?} cannot be used; allowed: {allowed}")
         }
@@ -91,6 +97,12 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+impl From<BadValue> for ConfigErrors {
+    fn from(bad: BadValue) -> Self {
+        ConfigErrors(vec![bad])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,15 +117,16 @@ mod tests {
         let errors = ConfigErrors(vec![bad("A", "x\n"), bad("B", "")]);
         assert_eq!(
             errors.to_string(),
-            "A = \"x\\n\" cannot be used; allowed: a number\nB is missing or empty; allowed: a number"
+            "A = \"x\\n\" cannot be used; allowed: a number\nB is not set; allowed: a number"
         );
     }
 
     #[test]
     fn closures_and_maps_and_the_process_are_lookups() {
-        let map = BTreeMap::from([("K".to_owned(), "v".to_owned())]);
+        let map = BTreeMap::from([("EMPTY", " "), ("K", "v")]);
         assert_eq!(Lookup::get(&map, "K").as_deref(), Some("v"));
-        assert_eq!(Lookup::keys(&map), ["K"]);
+        assert_eq!(Lookup::get(&map, "EMPTY"), None);
+        assert_eq!(Lookup::keys(&map), ["EMPTY", "K"]);
         let closure = |key: &str| (key == "K").then(|| "w".to_owned());
         assert_eq!(closure.get("K").as_deref(), Some("w"));
         assert!(Environment.get("PATH").is_some());

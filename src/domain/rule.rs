@@ -217,6 +217,12 @@ pub enum Problem {
     NotAForward { route: RouteId, kind: String },
     #[error("{route} forwards to a waker target group and to others at once: forward it to the backend alone")]
     MixedForward { route: RouteId },
+    #[error("{route} is the listener's default rule, which has no conditions: put a managed rule in front of it")]
+    DefaultRule { route: RouteId },
+    #[error(
+        "the backend of {route} is also reachable through {by}, so it could be in use unseen: give both one autostopping:name"
+    )]
+    AlsoReachable { route: RouteId, by: RouteId },
     #[error("the target group {group} has targets of type {kind}: only instance targets can be started and stopped")]
     TargetType { group: GroupId, kind: String },
     #[error(
@@ -236,12 +242,13 @@ impl Problem {
     /// the one that says who may wake.
     pub fn may_wake(&self) -> bool {
         match self {
-            Problem::UnsupportedTag { .. }
-            | Problem::ContradictingTags { .. }
+            Problem::ContradictingTags { .. }
+            | Problem::UnsupportedTag { .. }
             | Problem::Terminated { .. }
             | Problem::InAutoScalingGroup { .. }
             | Problem::SharedInstance { .. }
-            | Problem::SameConditions { .. } => true,
+            | Problem::SameConditions { .. }
+            | Problem::AlsoReachable { .. } => true,
             Problem::UnreadableTag { .. }
             | Problem::UnknownTag { .. }
             | Problem::NoRoutes
@@ -249,6 +256,7 @@ impl Problem {
             | Problem::UnreadableConditions { .. }
             | Problem::NotAForward { .. }
             | Problem::MixedForward { .. }
+            | Problem::DefaultRule { .. }
             | Problem::TargetType { .. }
             | Problem::ForeignController { .. }
             | Problem::NoWaker { .. }

@@ -27,6 +27,7 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::ReturnValue;
 
+use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::plan::Event;
 use crate::domain::record::{Record, SCHEMA};
@@ -35,7 +36,7 @@ use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after};
 use crate::drive::CALL_TIMEOUT;
 
-use self::item::{expires, fault, keys, number, read_number, read_text, text};
+use self::item::{expires, keys, number, read_number, read_text, text};
 use super::stored::{decode, encode, event_key};
 use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable, hold_window};
 

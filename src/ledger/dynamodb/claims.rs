@@ -6,11 +6,12 @@
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 
+use crate::aws::fault;
 use crate::domain::rule::{ResourceId, RuleName};
 use crate::ledger::LedgerError;
 
 use super::DynamoDb;
-use super::item::{fault, keys, read_text, text};
+use super::item::{keys, read_text, text};
 
 /// Another's claim on a machine.
 struct Claim {

@@ -1,13 +1,11 @@
 //! Attributes of items, and what becomes of an error.
 
 use std::collections::HashMap;
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 use std::str::FromStr;
 
-use aws_sdk_dynamodb::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::AttributeValue;
 
-use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::time::Timestamp;
 use crate::ledger::LedgerError;
 use crate::ledger::stored::unreadable;
@@ -57,28 +55,4 @@ pub(super) fn read_number<T: FromStr>(item: &Item, name: &str, attribute: &str) 
     digits
         .parse()
         .map_err(|_| unreadable(name, format!("{attribute} is {digits}")))
-}
-
-/// Sorts an error of DynamoDB. What is not in the list may or may not have had its effect.
-///
-/// Source: DynamoDB developer guide, "Error handling with DynamoDB".
-pub(super) fn fault<E, R>(operation: &str, error: SdkError<E, R>) -> Fault
-where
-    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
-    R: Debug + Send + Sync + 'static,
-{
-    let kind = match error.code() {
-        Some("ProvisionedThroughputExceededException" | "ThrottlingException" | "RequestLimitExceeded") => {
-            FaultKind::Throttled
-        }
-        Some("AccessDeniedException" | "UnrecognizedClientException") => FaultKind::Denied,
-        Some("ResourceNotFoundException") => FaultKind::NotFound,
-        Some(_) | None => FaultKind::Other,
-    };
-    let message = match (error.code(), error.message()) {
-        (Some(code), Some(message)) => format!("{code}: {message}"),
-        (Some(code), None) => code.to_owned(),
-        (None, _) => DisplayErrorContext(&error).to_string(),
-    };
-    Fault::new(kind, operation, message)
 }

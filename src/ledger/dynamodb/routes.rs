@@ -18,13 +18,14 @@ use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use std::time::Duration;
 
+use crate::aws::fault;
 use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after};
 use crate::ledger::stored::{decode, encode, known};
 use crate::ledger::{LedgerError, StoredTable};
 
 use super::DynamoDb;
-use super::item::{Item, expires, fault, keys, nanoseconds, number, read_number, read_text, text};
+use super::item::{Item, expires, keys, nanoseconds, number, read_number, read_text, text};
 
 const PK: &str = "table";
 const HEAD: &str = "routes";
