@@ -36,7 +36,10 @@ const KINDS: [FaultKind; 6] = [
 fn troubles() -> Vec<(String, Box<dyn Fn(&mut World)>)> {
     let mut all: Vec<(String, Box<dyn Fn(&mut World)>)> = Vec::new();
     for call in ["start", "park", "flip to backend"] {
-        let mut fates: Vec<Fate> = KINDS.iter().flat_map(|kind| [Fate::Refused(*kind), Fate::Halfway(*kind)]).collect();
+        let mut fates: Vec<Fate> = KINDS
+            .iter()
+            .flat_map(|kind| [Fate::Refused(*kind), Fate::Halfway(*kind)])
+            .collect();
         fates.push(Fate::QuestionLost);
         for fate in fates {
             let trouble = move |world: &mut World| {
@@ -59,14 +62,23 @@ fn troubles() -> Vec<(String, Box<dyn Fn(&mut World)>)> {
             }
         };
         all.push((format!("start and park {kind:?}"), Box::new(both)));
-        all.push((format!("machines {kind:?}"), Box::new(move |world| world.blind_machines = Some(kind))));
-        all.push((format!("health {kind:?}"), Box::new(move |world| world.blind_health = Some(kind))));
+        all.push((
+            format!("machines {kind:?}"),
+            Box::new(move |world| world.blind_machines = Some(kind)),
+        ));
+        all.push((
+            format!("health {kind:?}"),
+            Box::new(move |world| world.blind_health = Some(kind)),
+        ));
     }
     for told in [true, false] {
         let falls = move |world: &mut World| world.machines.iter_mut().for_each(|m| m.falls_back = Some(told));
         all.push((format!("falls back, told: {told}"), Box::new(falls)));
     }
-    all.push(("unhealthy".to_owned(), Box::new(|world| world.machines.iter_mut().for_each(|m| m.app_works = false))));
+    all.push((
+        "unhealthy".to_owned(),
+        Box::new(|world| world.machines.iter_mut().for_each(|m| m.app_works = false)),
+    ));
     all
 }
 
@@ -93,7 +105,11 @@ fn every_trouble_is_named_by_the_deadline_and_ends_in_sleep() {
                 world.run(DEADLINE + 10, age, |_, _| looks += 1);
                 // No busy loop, neither of calls nor of looks.
                 for call in ["start", "park", "flip to backend"] {
-                    assert!(count(&world, call) <= 12, "{name}: {call} {} times", count(&world, call));
+                    assert!(
+                        count(&world, call) <= 12,
+                        "{name}: {call} {} times",
+                        count(&world, call)
+                    );
                 }
                 assert!(looks <= 460, "{name}: {looks} looks");
                 world.run(120, age, |_, plan| match &plan.phase {
@@ -113,9 +129,16 @@ fn every_trouble_is_named_by_the_deadline_and_ends_in_sleep() {
                 // With nobody asking it ends, by itself, as soon as AWS lets it.
                 let since = world.now;
                 world.run(shape.idle as Time + 60, age, |_, _| {});
-                let awake = world.routes.iter().enumerate().all(|(route, _)| world.is_on(route) == Side::Backend);
+                let awake = world
+                    .routes
+                    .iter()
+                    .enumerate()
+                    .all(|(route, _)| world.is_on(route) == Side::Backend);
                 let wanted = world.stored.as_ref().map(|record| record.wanted);
-                assert!(awake || wanted == Some(Wanted::Asleep), "{name}, {age}: {wanted:?} at {since}");
+                assert!(
+                    awake || wanted == Some(Wanted::Asleep),
+                    "{name}, {age}: {wanted:?} at {since}"
+                );
                 if !awake {
                     let mut teller = Teller::new(world);
                     teller.end_of_trouble();
@@ -141,16 +164,27 @@ fn a_failed_wake_recovers_when_the_trouble_ends() {
             teller.end_of_trouble();
             // The longest pause between two attempts is five minutes.
             teller.world.run(420, 0, |_, _| {});
-            assert_eq!(teller.world.stored.as_ref().map(|r| &r.snapshot.phase), Some(&Phase::Awake), "{name}");
+            assert_eq!(
+                teller.world.stored.as_ref().map(|r| &r.snapshot.phase),
+                Some(&Phase::Awake),
+                "{name}"
+            );
             teller.assert_awake();
-            assert!(teller.world.stored.as_ref().unwrap().failures.is_empty() || name.contains("back"), "{name}");
+            assert!(
+                teller.world.stored.as_ref().unwrap().failures.is_empty() || name.contains("back"),
+                "{name}"
+            );
         }
     }
 }
 
 #[test]
 fn after_any_history_it_wakes_when_asked_and_sleeps_when_told() {
-    for (shape, asleep) in [(Shape::single(), true), (Shape::double(), false), (Shape::weighted_groups(), true)] {
+    for (shape, asleep) in [
+        (Shape::single(), true),
+        (Shape::double(), false),
+        (Shape::weighted_groups(), true),
+    ] {
         runner(60)
             .run(&(vec(turn(), 1..40), any::<bool>()), |(turns, wakes)| {
                 let mut teller = Teller::new(if asleep { shape.asleep() } else { shape.awake() });
@@ -188,7 +222,10 @@ fn an_awake_rule_whose_machines_die_is_woken_again_behind_the_page() {
         assert!(world.machines.iter().all(|m| m.power == Power::Running));
         // Not healthy: failed at a deadline of its own.
         world.run(died + DEADLINE + 240 - world.now, age, |_, _| {});
-        assert!(matches!(world.stored.as_ref().unwrap().snapshot.phase, Phase::Failed(_)));
+        assert!(matches!(
+            world.stored.as_ref().unwrap().snapshot.phase,
+            Phase::Failed(_)
+        ));
         for machine in &mut world.machines {
             machine.app_works = true;
         }
@@ -196,7 +233,11 @@ fn an_awake_rule_whose_machines_die_is_woken_again_behind_the_page() {
         let record = world.stored.clone().unwrap();
         assert_eq!(record.snapshot.phase, Phase::Awake);
         // Its estimate is of this wake and not of the time since the first.
-        assert!(record.wakes.iter().all(|took| Time::from(*took) <= world.now - died), "{:?}", record.wakes);
+        assert!(
+            record.wakes.iter().all(|took| Time::from(*took) <= world.now - died),
+            "{:?}",
+            record.wakes
+        );
         let mut teller = Teller::new(world);
         teller.end_of_trouble();
         teller.assert_awake();
@@ -237,7 +278,11 @@ fn one_route_that_cannot_be_flipped_does_not_keep_the_other() {
         let first_is_bad = next.actions.first().is_some_and(
             |action| matches!(action, proxymanager::domain::plan::Action::FlipToBackend { route, .. } if route.0 == "rule/0"),
         );
-        let fates = if first_is_bad { vec![Fate::Refused(FaultKind::Denied)] } else { vec![Fate::Well, Fate::Refused(FaultKind::Denied)] };
+        let fates = if first_is_bad {
+            vec![Fate::Refused(FaultKind::Denied)]
+        } else {
+            vec![Fate::Well, Fate::Refused(FaultKind::Denied)]
+        };
         refused += u32::from(first_is_bad);
         world.look(proxymanager::domain::seen::Stimulus::Tick, model::Luck::fates(&fates));
     }
@@ -257,7 +302,11 @@ fn needing_all_or_more_than_there_are_or_none() {
         (Needed::AtLeast(1), 0, false),
         (Needed::AtLeast(0), 0, true),
     ] {
-        let mut world = Shape { needed, ..Shape::double() }.asleep();
+        let mut world = Shape {
+            needed,
+            ..Shape::double()
+        }
+        .asleep();
         for machine in world.machines.iter_mut().skip(healthy) {
             machine.app_works = false;
         }

@@ -13,12 +13,20 @@ use proxymanager::domain::phase::Phase;
 use proxymanager::domain::plan::{Action, Plan, plan};
 use proxymanager::domain::record::{Attempt, Failure, Flip, Record};
 use proxymanager::domain::rule::{Problem, Rule, Side, pointed_at_waker};
-use proxymanager::domain::seen::{GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen, Stimulus, TargetSeen, Wanted};
+use proxymanager::domain::seen::{
+    GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen, Stimulus, TargetSeen, Wanted,
+};
 
 use model::calls::fault;
 use model::{Shape, at, waker};
 
-const POWERS: [Power; 5] = [Power::Pending, Power::Running, Power::Stopping, Power::Stopped, Power::Terminated];
+const POWERS: [Power; 5] = [
+    Power::Pending,
+    Power::Running,
+    Power::Stopping,
+    Power::Stopped,
+    Power::Terminated,
+];
 const SIDES: [Side; 2] = [Side::Backend, Side::Waker];
 /// Our calls: never, a moment ago, within the time a Describe may be stale, and long ago.
 const AGES: [Option<i64>; 4] = [None, Some(1), Some(45), Some(4000)];
@@ -29,8 +37,14 @@ fn stimuli() -> Vec<Stimulus> {
         Stimulus::Tick,
         Stimulus::StateChange,
         Stimulus::Request { who: who() },
-        Stimulus::Command { wanted: Wanted::Awake, who: who() },
-        Stimulus::Command { wanted: Wanted::Asleep, who: who() },
+        Stimulus::Command {
+            wanted: Wanted::Awake,
+            who: who(),
+        },
+        Stimulus::Command {
+            wanted: Wanted::Asleep,
+            who: who(),
+        },
     ]
 }
 
@@ -55,7 +69,11 @@ fn route(shape: &Shape, index: usize, side: Side, parked: bool) -> RouteSeen {
             Side::Backend => original.clone(),
             Side::Waker => pointed_at_waker(&original, &waker()),
         },
-        parked: if parked { Parked::One(vec![original[1].clone()]) } else { Parked::Missing },
+        parked: if parked {
+            Parked::One(vec![original[1].clone()])
+        } else {
+            Parked::Missing
+        },
     }
 }
 
@@ -67,12 +85,18 @@ fn situations(shapes: &[Shape], mut visit: impl FnMut(&Rule, Seen)) {
         let powers: Vec<Vec<Power>> = if machines == 1 {
             POWERS.iter().map(|p| vec![*p]).collect()
         } else {
-            POWERS.iter().flat_map(|p| POWERS.iter().map(move |q| vec![*p, *q])).collect()
+            POWERS
+                .iter()
+                .flat_map(|p| POWERS.iter().map(move |q| vec![*p, *q]))
+                .collect()
         };
         let sides: Vec<Vec<Side>> = if routes == 1 {
             SIDES.iter().map(|s| vec![*s]).collect()
         } else {
-            SIDES.iter().flat_map(|s| SIDES.iter().map(move |t| vec![*s, *t])).collect()
+            SIDES
+                .iter()
+                .flat_map(|s| SIDES.iter().map(move |t| vec![*s, *t]))
+                .collect()
         };
         // With two machines the ages that matter are the recent ones.
         let ages: &[Option<i64>] = if machines == 1 { &AGES } else { &[None, Some(45)] };
@@ -97,7 +121,11 @@ fn situations(shapes: &[Shape], mut visit: impl FnMut(&Rule, Seen)) {
 
 fn seen(shape: &Shape, record: Record, facts: (&[Power], &[Side], Option<bool>, bool)) -> Seen {
     let (powers, sides, healthy, known) = facts;
-    let machines: Vec<_> = powers.iter().enumerate().map(|(index, power)| machine(index, *power)).collect();
+    let machines: Vec<_> = powers
+        .iter()
+        .enumerate()
+        .map(|(index, power)| machine(index, *power))
+        .collect();
     let parked = record.flips.len().is_multiple_of(2);
     let targets = machines.iter().map(|m| TargetSeen {
         resource: m.id.clone(),
@@ -113,14 +141,27 @@ fn seen(shape: &Shape, record: Record, facts: (&[Power], &[Side], Option<bool>, 
     let blind = |operation| fault(FaultKind::Throttled, operation);
     Seen {
         record,
-        routes: sides.iter().enumerate().map(|(index, side)| route(shape, index, *side, parked)).collect(),
-        resources: if known { Ok(machines) } else { Err(blind("ec2:DescribeInstances")) },
-        health: healthy.map(|_| vec![health]).ok_or_else(|| blind("elasticloadbalancing:DescribeTargetHealth")),
+        routes: sides
+            .iter()
+            .enumerate()
+            .map(|(index, side)| route(shape, index, *side, parked))
+            .collect(),
+        resources: if known {
+            Ok(machines)
+        } else {
+            Err(blind("ec2:DescribeInstances"))
+        },
+        health: healthy
+            .map(|_| vec![health])
+            .ok_or_else(|| blind("elasticloadbalancing:DescribeTargetHealth")),
     }
 }
 
 fn records(shape: &Shape, ages: &[Option<i64>]) -> Vec<Record> {
-    let mut records = vec![Record::new(shape.rule().name, at(-30)), Record::new(shape.rule().name, at(-4000))];
+    let mut records = vec![
+        Record::new(shape.rule().name, at(-30)),
+        Record::new(shape.rule().name, at(-4000)),
+    ];
     for wanted in [Wanted::Awake, Wanted::Asleep] {
         let deadlines: &[Option<i64>] = match wanted {
             Wanted::Awake => &[None, Some(-5), Some(500)],
@@ -130,7 +171,12 @@ fn records(shape: &Shape, ages: &[Option<i64>]) -> Vec<Record> {
             for start in ages {
                 for stop in ages {
                     for flip in ages {
-                        for failing in [None, Some((Attempt::Start, 20)), Some((Attempt::Flip, 20)), Some((Attempt::Stop, -3))] {
+                        for failing in [
+                            None,
+                            Some((Attempt::Start, 20)),
+                            Some((Attempt::Flip, 20)),
+                            Some((Attempt::Stop, -3)),
+                        ] {
                             let mut record = shape.record(wanted);
                             record.deadline_at = deadline.map(at);
                             record.waking_since = record.deadline_at.map(|_| at(-400));
@@ -147,7 +193,13 @@ fn records(shape: &Shape, ages: &[Option<i64>]) -> Vec<Record> {
                             }
                             if let Some((of, retry)) = failing {
                                 let reason = "refused".to_owned();
-                                let failure = Failure { of, reason, at: at(-10), attempts: 1, retry_at: at(retry) };
+                                let failure = Failure {
+                                    of,
+                                    reason,
+                                    at: at(-10),
+                                    attempts: 1,
+                                    retry_at: at(retry),
+                                };
                                 record.failures.insert(of, failure);
                             }
                             records.push(record);
@@ -188,7 +240,11 @@ fn every_plan_is_total_and_keeps_its_promises() {
             let told = || format!("{stimulus:?} {seen:#?} {made:#?}");
             phases.insert(made.phase.name());
             assert!(made.next_check > now, "I5: {}", told());
-            assert!(made.phase.reason().is_none_or(|why| !why.is_empty()), "a phase without its reason: {}", told());
+            assert!(
+                made.phase.reason().is_none_or(|why| !why.is_empty()),
+                "a phase without its reason: {}",
+                told()
+            );
             // I4: a look alone never wakes.
             let looks = matches!(stimulus, Stimulus::Tick | Stimulus::StateChange);
             let (before, after) = (seen.record.wanted, made.record.wanted);
@@ -196,20 +252,38 @@ fn every_plan_is_total_and_keeps_its_promises() {
                 assert_eq!(after, Wanted::Asleep, "I4: {}", told());
             }
             if looks && (before == Wanted::Asleep || !seen.record.adopted) {
-                let at_rest = seen.resources.iter().flatten().all(|m| !matches!(m.power, Power::Pending | Power::Running));
+                let at_rest = seen
+                    .resources
+                    .iter()
+                    .flatten()
+                    .all(|m| !matches!(m.power, Power::Pending | Power::Running));
                 assert!(!at_rest || !emits(&made, is_start), "I4: {}", told());
             }
             // Towards one thing only.
             match after {
                 Wanted::Awake => assert!(!emits(&made, is_stop), "{}", told()),
                 Wanted::Asleep => {
-                    assert!(!emits(&made, is_start) && !emits(&made, is_flip_to_backend), "{}", told());
+                    assert!(
+                        !emits(&made, is_start) && !emits(&made, is_flip_to_backend),
+                        "{}",
+                        told()
+                    );
                 }
             }
             // I2: nothing is flipped in the plan that stops, and every route was seen on the waker.
             if emits(&made, is_stop) {
-                assert!(seen.routes.iter().all(|route| route.side == Side::Waker), "I2: {}", told());
-                assert!(made.actions.iter().all(|a| is_stop(a) || matches!(a, Action::Park { .. })), "I2: {}", told());
+                assert!(
+                    seen.routes.iter().all(|route| route.side == Side::Waker),
+                    "I2: {}",
+                    told()
+                );
+                assert!(
+                    made.actions
+                        .iter()
+                        .all(|a| is_stop(a) || matches!(a, Action::Park { .. })),
+                    "I2: {}",
+                    told()
+                );
                 assert!(seen.health.is_ok(), "I9: {}", told());
             }
             // I1: what is flipped to runs, is healthy, and was not asked to stop a moment ago.
@@ -218,8 +292,20 @@ fn every_plan_is_total_and_keeps_its_promises() {
                     let runs = |m: &ResourceSeen| m.id == t.resource && m.power == Power::Running;
                     t.healthy && seen.resources.iter().flatten().any(runs)
                 };
-                assert!(seen.health.iter().flatten().flat_map(|group| &group.targets).any(healthy), "I1: {}", told());
-                assert!(made.record.last_stop.is_none_or(|stop| at(-60) >= stop), "I1: {}", told());
+                assert!(
+                    seen.health
+                        .iter()
+                        .flatten()
+                        .flat_map(|group| &group.targets)
+                        .any(healthy),
+                    "I1: {}",
+                    told()
+                );
+                assert!(
+                    made.record.last_stop.is_none_or(|stop| at(-60) >= stop),
+                    "I1: {}",
+                    told()
+                );
             }
             // What cannot be seen is left alone.
             if seen.resources.is_err() {
@@ -235,7 +321,17 @@ fn every_plan_is_total_and_keeps_its_promises() {
         }
     });
     assert!(visited > 300_000, "{visited}");
-    let all = ["asleep", "awake", "checking", "failed", "misconfigured", "settling", "starting", "stopping", "switching"];
+    let all = [
+        "asleep",
+        "awake",
+        "checking",
+        "failed",
+        "misconfigured",
+        "settling",
+        "starting",
+        "stopping",
+        "switching",
+    ];
     assert_eq!(phases.into_iter().collect::<Vec<_>>(), all);
 }
 
@@ -272,10 +368,16 @@ fn a_misconfigured_rule_is_shown_and_never_stopped() {
         allowed: "5m to 24h".to_owned(),
     };
     let other = proxymanager::domain::rule::RuleName("other".to_owned());
-    let shared = Problem::SharedInstance { instance: machine(0, Power::Running).id, other };
+    let shared = Problem::SharedInstance {
+        instance: machine(0, Power::Running).id,
+        other,
+    };
     situations(&[Shape::single()], |rule, seen| {
         for (problem, may_wake) in [(&broken, false), (&shared, true)] {
-            let rule = Rule { problems: vec![problem.clone()], ..rule.clone() };
+            let rule = Rule {
+                problems: vec![problem.clone()],
+                ..rule.clone()
+            };
             for stimulus in stimuli() {
                 let made = plan(now, &rule, &seen, &stimulus);
                 assert!(!emits(&made, is_stop), "I9: {made:#?}");

@@ -38,12 +38,22 @@ fn stimulus(actor: usize) -> Stimulus {
     let who = "somebody".to_owned();
     match actor {
         0 | 1 => Stimulus::Request { who },
-        _ => Stimulus::Command { wanted: Wanted::Asleep, who },
+        _ => Stimulus::Command {
+            wanted: Wanted::Asleep,
+            who,
+        },
     }
 }
 
 fn begun(actor: usize) -> Actor {
-    Actor::new(actor, stimulus(actor), Luck { takes: CALL_TAKES, ..Luck::good() })
+    Actor::new(
+        actor,
+        stimulus(actor),
+        Luck {
+            takes: CALL_TAKES,
+            ..Luck::good()
+        },
+    )
 }
 
 /// Settled and about to be stopped, while two want it up: a stop and a flip back are both one look away.
@@ -78,7 +88,10 @@ impl State {
                 moves.push(Move::Step(index));
             }
             // Before it has the lease, a crash is no different from never going on.
-            let matters = matches!(actor.stage, Stage::Leased(_) | Stage::Acting(_) | Stage::Answered(..) | Stage::Finish(_));
+            let matters = matches!(
+                actor.stage,
+                Stage::Leased(_) | Stage::Acting(_) | Stage::Answered(..) | Stage::Finish(_)
+            );
             if matters && self.crashes_left > 0 {
                 moves.push(Move::Crash(index));
             }

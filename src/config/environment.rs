@@ -169,7 +169,9 @@ impl<L: Lookup> Reader<'_, L> {
         let directive = |directive: &str| {
             let (target, level) = directive.rsplit_once('=').unwrap_or(("all", directive));
             let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
-            !target.is_empty() && target.bytes().all(named) && LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known))
+            !target.is_empty()
+                && target.bytes().all(named)
+                && LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known))
         };
         let text = text.trim();
         if !text.split(',').all(directive) {

@@ -6,6 +6,7 @@ mod text;
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::env::VarError;
 use std::fmt;
 
 /// Where values come from.
@@ -48,7 +49,11 @@ pub struct Environment;
 #[allow(clippy::disallowed_methods, reason = "the one place where the environment is read")]
 impl Lookup for Environment {
     fn get(&self, key: &str) -> Option<String> {
-        std::env::var_os(key).and_then(|value| said(&value.to_string_lossy()))
+        match std::env::var(key) {
+            Ok(value) => said(&value),
+            Err(VarError::NotUnicode(value)) => said(&value.to_string_lossy()),
+            Err(VarError::NotPresent) => None,
+        }
     }
 
     fn keys(&self) -> Vec<String> {

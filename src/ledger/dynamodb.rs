@@ -204,7 +204,7 @@ impl Ledger for DynamoDb {
     }
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
-        in_time("dynamodb:UpdateItem", self.store_routes(table)).await
+        in_time("dynamodb:PutItem", self.store_routes(table)).await
     }
 
     async fn own(

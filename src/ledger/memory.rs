@@ -117,7 +117,7 @@ impl Ledger for Memory {
         }
         if stored.is_none_or(|stored| stored.read_at <= table.read_at) {
             let item = Item {
-                version: stored.map_or(0, |stored| stored.item.version) + 1,
+                version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
                 schema: table.schema,
                 body: encode("table", table)?,
             };

@@ -32,9 +32,10 @@ pub enum LedgerError {
     Fault(#[from] Fault),
 }
 
-/// The route table as stored, with the right to renew it.
+/// The route table as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredTable {
+    /// Its `read_at` in nanoseconds since the epoch: grows with every newer table.
     pub version: u64,
     pub table: RouteTable,
 }

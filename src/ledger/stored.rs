@@ -67,12 +67,12 @@ mod tests {
     #[test]
     fn the_first_schema_stays_readable() {
         let record: Record = decode("record", 1, RECORD).unwrap();
-        assert_eq!((record.rule, record.version), (RuleName("site".to_owned()), 7));
+        assert_eq!((record.rule.clone(), record.version), (RuleName("site".to_owned()), 7));
         assert_eq!(
             (record.originals.len(), record.flips.len(), record.wakes.len()),
             (1, 1, 2)
         );
-        assert!(record.lease.is_some() && record.failure.is_some() && record.adopted);
+        assert!(record.lease.is_some() && record.failure().is_some() && record.adopted);
         let table: RouteTable = decode("table", 1, TABLE).unwrap();
         assert_eq!(table.listeners[0].rules.len(), 2);
         let event: Event = decode("event", 1, EVENT).unwrap();

@@ -13,12 +13,12 @@
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
 
 use std::time::Duration;
 
 use crate::aws::fault;
+use crate::domain::record::SCHEMA;
 use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after};
 use crate::ledger::stored::{decode, encode, known};
@@ -73,7 +73,7 @@ impl DynamoDb {
             };
             let schema = read_number(&head, NAME, "schema")?;
             known(NAME, schema)?;
-            let version = read_number(&head, NAME, "version")?;
+            let version = read_number(&head, NAME, "read_at")?;
             let whole;
             let body = match Parts::of(&head)? {
                 None => read_text(&head, NAME, "body")?,
@@ -156,28 +156,22 @@ impl DynamoDb {
         body: &str,
         parts: Option<&Parts>,
     ) -> Result<Option<Parts>, LedgerError> {
-        let request = self.client.update_item().table_name(&self.table);
+        let request = self.client.put_item().table_name(&self.table);
         let request = request
-            .set_key(Some(keys(PK, HEAD)))
+            .set_item(Some(keys(PK, HEAD)))
+            .item("read_at", nanoseconds(table.read_at))
+            .item("schema", number(table.schema))
             .condition_expression("attribute_not_exists(pk) OR (read_at <= :read_at AND #schema <= :known)")
             .expression_attribute_names("#schema", "schema")
-            .expression_attribute_values(":one", number(1))
             .expression_attribute_values(":read_at", nanoseconds(table.read_at))
-            .expression_attribute_values(":schema", number(table.schema))
-            .expression_attribute_values(":known", number(crate::domain::record::SCHEMA))
+            .expression_attribute_values(":known", number(SCHEMA))
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .return_values(ReturnValue::AllOld);
-        const ALWAYS: &str = "ADD version :one SET read_at = :read_at, #schema = :schema";
         let request = match parts {
-            None => request
-                .update_expression(format!("{ALWAYS}, body = :body REMOVE generation, parts"))
-                .expression_attribute_values(":body", text(body)),
+            None => request.item("body", text(body)),
             Some(parts) => request
-                .update_expression(format!(
-                    "{ALWAYS}, generation = :generation, parts = :parts REMOVE body"
-                ))
-                .expression_attribute_values(":generation", text(&parts.generation))
-                .expression_attribute_values(":parts", number(parts.count)),
+                .item("generation", text(&parts.generation))
+                .item("parts", number(parts.count)),
         };
         match request.send().await {
             Ok(answer) => Ok(answer
@@ -185,13 +179,13 @@ impl DynamoDb {
                 .as_ref()
                 .and_then(|head| Parts::of(head).ok().flatten())),
             Err(error) => match error.as_service_error() {
-                Some(UpdateItemError::ConditionalCheckFailedException(failed)) => {
+                Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     if let Some(head) = failed.item() {
                         known(NAME, read_number(head, NAME, "schema")?)?;
                     }
                     Err(LedgerError::Lost)
                 }
-                Some(_) | None => Err(fault("dynamodb:UpdateItem", error).into()),
+                Some(_) | None => Err(fault("dynamodb:PutItem", error).into()),
             },
         }
     }
