@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 BOOTSTRAP := target/release/bootstrap
-export AUTOSTOPPING_TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
+export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
 .PHONY: help demo build test ci zip tools fmt lint doc clean
 

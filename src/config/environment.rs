@@ -1,91 +1,124 @@
 //! The environment of the function, which the command line reads too.
 
-use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{BadValue, ConfigErrors, Lookup, between, duration};
 use crate::domain::rule::GroupId;
 
+use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
+use super::{BadValue, ConfigErrors, Lookup};
+
+/// ARNs of the watched listeners, comma-separated. Required.
 pub const LISTENERS: &str = "AUTOSTOPPING_LISTENERS";
+/// `dynamodb:TABLE`, or `memory`. Required.
 pub const LEDGER: &str = "AUTOSTOPPING_LEDGER";
+/// ARNs of the waker target groups, one per load balancer, comma-separated. Required.
 pub const WAKER: &str = "AUTOSTOPPING_WAKER";
+/// How long a request is held at most.
 pub const HOLD_LIMIT: &str = "AUTOSTOPPING_HOLD_LIMIT";
+/// How many requests are held at once at most, over all environments of the function.
 pub const MAX_HELD: &str = "AUTOSTOPPING_MAX_HELD";
+/// Between the flip to the waker and the stop.
 pub const SETTLE: &str = "AUTOSTOPPING_SETTLE";
+/// How much of the newest metrics is ignored because it may be incomplete.
 pub const METRICS_DELAY: &str = "AUTOSTOPPING_METRICS_DELAY";
+/// The shortest `autostopping:idle` that is accepted.
 pub const IDLE_MIN: &str = "AUTOSTOPPING_IDLE_MIN";
+/// What is logged: a level, or `TARGET=LEVEL` comma-separated.
 pub const LOG: &str = "AUTOSTOPPING_LOG";
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
+const PREFIX: &str = "AUTOSTOPPING_";
+const ALL: [&str; 9] = [
+    LISTENERS,
+    LEDGER,
+    WAKER,
+    HOLD_LIMIT,
+    MAX_HELD,
+    SETTLE,
+    METRICS_DELAY,
+    IDLE_MIN,
+    LOG,
+];
 
-/// What the environment says.
+pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_secs(20);
+pub const DEFAULT_MAX_HELD: u32 = 50;
+pub const DEFAULT_SETTLE: Duration = Duration::from_secs(5 * 60);
+pub const DEFAULT_METRICS_DELAY: Duration = Duration::from_secs(3 * 60);
+pub const DEFAULT_IDLE_MIN: Duration = Duration::from_secs(5 * 60);
+pub const DEFAULT_LOG: &str = "info";
+
+/// The load balancer gives a silent connection up after 60 s unless told otherwise, and whether that binds a function
+/// that has not answered yet is undocumented: answer well before it, since at the limit a last look and the 2 s after a
+/// flip may still come on top. Below 1 s holding is pointless; to hold nothing, set
+/// `AUTOSTOPPING_MAX_HELD` to 0.
+const HOLD_LIMITS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(50);
+/// A held request occupies an environment of its own, and an account runs 1,000 at once unless it asked for more
+/// (Lambda quotas, concurrent executions).
+const HELD: RangeInclusive<u32> = 0..=1000;
+/// Zero would leave requests that are on the way without an answer; more than an hour only costs machine time.
+const SETTLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// Zero is for a cloud whose metrics are never late; points later than half an hour mean an outage, not a delay.
+const METRICS_DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 60);
+/// Its upper end is that of `autostopping:idle`: beyond it no tag could be right.
+const IDLE_MINS: RangeInclusive<Duration> = Duration::from_secs(1)..=super::tags::IDLE_MAX;
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// What the environment says, with defaults where it says nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Listener ARNs.
+    /// Listener ARNs of Application Load Balancers, all of one Region; at least one, none twice.
     pub listeners: Vec<String>,
     pub ledger: LedgerChoice,
-    /// The waker target groups, one per load balancer.
+    /// Target group ARNs in the same Region; at least one, none twice.
     pub wakers: Vec<GroupId>,
-    /// How long a program's request is kept at most.
     pub hold_limit: Duration,
-    /// How many requests are kept at once, over all environments.
+    /// 0: no request is held.
     pub max_held: u32,
-    /// From the flip to the stop.
     pub settle: Duration,
-    /// The newest metrics to ignore.
     pub metrics_delay: Duration,
-    /// The shortest `autostopping:idle`.
     pub idle_min: Duration,
-    /// A filter of `tracing_subscriber::EnvFilter`.
+    /// A filter `tracing_subscriber` accepts.
     pub log: String,
 }
 
-/// Where rules are remembered.
+/// Where the shared memory is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LedgerChoice {
     DynamoDb {
         table: String,
     },
-    /// In this process alone. On AWS an environment forgets, and there are many of them.
+    /// Within this process: only where there is a single one.
     Memory,
 }
 
 impl Settings {
-    /// Reads all keys.
+    /// Reads and checks all values.
     ///
     /// # Errors
-    /// Every missing or unusable value, each with its key and what is allowed.
+    /// All that is wrong, in the order of the documentation. A variable with our prefix that is not known is wrong: it is
+    /// a slip of the pen, and what it was meant to change would silently stay as it is.
     pub fn read(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
         let mut reader = Reader {
             lookup,
             bad: Vec::new(),
         };
+        let listeners = reader.arns(LISTENERS, &LISTENER);
+        let ledger = reader.ledger();
+        let wakers = reader.arns(WAKER, &TARGET_GROUP);
+        reader.one_region(&listeners, &wakers);
         let settings = Settings {
-            listeners: reader.list(
-                LISTENERS,
-                "ARNs of listeners of Application Load Balancers, comma-separated",
-                is_listener,
-            ),
-            ledger: reader.ledger(),
-            wakers: reader
-                .list(
-                    WAKER,
-                    "ARNs of target groups, one per load balancer, comma-separated",
-                    is_group,
-                )
-                .into_iter()
-                .map(GroupId)
-                .collect(),
-            // A load balancer gives a target 60 s by default; an answer has to come well before.
-            hold_limit: reader.duration(HOLD_LIMIT, 20 * SECOND, SECOND, 50 * SECOND),
-            max_held: reader.number(MAX_HELD, 50, 0, 1000),
-            settle: reader.duration(SETTLE, 5 * MINUTE, SECOND, HOUR),
-            metrics_delay: reader.duration(METRICS_DELAY, 3 * MINUTE, SECOND, HOUR),
-            idle_min: reader.duration(IDLE_MIN, 5 * MINUTE, SECOND, 24 * HOUR),
+            listeners,
+            ledger,
+            wakers: wakers.into_iter().map(GroupId).collect(),
+            hold_limit: reader.duration(HOLD_LIMIT, DEFAULT_HOLD_LIMIT, &HOLD_LIMITS),
+            max_held: reader.number(MAX_HELD, DEFAULT_MAX_HELD, &HELD),
+            settle: reader.duration(SETTLE, DEFAULT_SETTLE, &SETTLES),
+            metrics_delay: reader.duration(METRICS_DELAY, DEFAULT_METRICS_DELAY, &METRICS_DELAYS),
+            idle_min: reader.duration(IDLE_MIN, DEFAULT_IDLE_MIN, &IDLE_MINS),
             log: reader.log(),
         };
+        reader.unknown_keys();
         if reader.bad.is_empty() {
             Ok(settings)
         } else {
@@ -94,8 +127,9 @@ impl Settings {
     }
 }
 
-struct Reader<'l, L> {
-    lookup: &'l L,
+/// Notes what is wrong and goes on with a stand-in, which nobody gets to see.
+struct Reader<'a, L> {
+    lookup: &'a L,
     bad: Vec<BadValue>,
 }
 
@@ -108,197 +142,185 @@ impl<L: Lookup> Reader<'_, L> {
         });
     }
 
-    fn list(&mut self, key: &str, allowed: &str, valid: fn(&str) -> bool) -> Vec<String> {
-        let text = self.lookup.get(key).unwrap_or_default();
-        let items: Vec<String> = text
-            .split(',')
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect();
-        if items.is_empty() {
-            self.bad(key, "", allowed);
-        }
-        for item in items.iter().filter(|item| !valid(item)) {
-            self.bad(key, item, allowed);
-        }
-        let distinct: BTreeSet<_> = items.iter().collect();
-        if distinct.len() < items.len() {
-            self.bad(key, &text, format!("{allowed}, each once"));
-        }
-        items
-    }
-
-    fn duration(&mut self, key: &str, default: Duration, least: Duration, most: Duration) -> Duration {
+    fn duration(&mut self, key: &str, default: Duration, range: &RangeInclusive<Duration>) -> Duration {
         let Some(text) = self.lookup.get(key) else {
             return default;
         };
-        duration(&text, least, most).unwrap_or_else(|| {
-            self.bad(key, &text, between(least, most));
+        duration(&text, range).unwrap_or_else(|| {
+            self.bad(key, &text, allowed_durations(range));
             default
         })
     }
 
-    fn number(&mut self, key: &str, default: u32, least: u32, most: u32) -> u32 {
+    fn number(&mut self, key: &str, default: u32, range: &RangeInclusive<u32>) -> u32 {
         let Some(text) = self.lookup.get(key) else {
             return default;
         };
-        text.trim()
-            .parse()
-            .ok()
-            .filter(|number| (least..=most).contains(number))
-            .unwrap_or_else(|| {
-                self.bad(key, &text, format!("a whole number from {least} to {most}"));
-                default
-            })
+        number(&text, range).unwrap_or_else(|| {
+            self.bad(key, &text, allowed_numbers(range));
+            default
+        })
+    }
+
+    fn log(&mut self) -> String {
+        let Some(text) = self.lookup.get(LOG) else {
+            return DEFAULT_LOG.to_owned();
+        };
+        let directive = |directive: &str| {
+            let (target, level) = directive.rsplit_once('=').unwrap_or(("all", directive));
+            let named = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+            !target.is_empty()
+                && target.bytes().all(named)
+                && LEVELS.iter().any(|known| level.eq_ignore_ascii_case(known))
+        };
+        let text = text.trim();
+        if !text.split(',').all(directive) {
+            let levels = LEVELS.join(", ");
+            self.bad(LOG, text, format!("one of {levels}; or TARGET=LEVEL, comma-separated"));
+        }
+        text.to_owned()
     }
 
     fn ledger(&mut self) -> LedgerChoice {
         let text = self.lookup.get(LEDGER).unwrap_or_default();
-        let table = text.trim().strip_prefix("dynamodb:").unwrap_or_default();
-        // https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/HowItWorks.NamingRulesDataTypes.html
-        let is_name =
-            (3..=255).contains(&table.len()) && table.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
-        match text.trim() {
-            "memory" if self.on_lambda() => self.bad(
-                LEDGER,
-                &text,
-                "dynamodb:TABLE; on Lambda every environment would have a memory of its own",
-            ),
-            "memory" => {}
-            _ if is_name => {
-                return LedgerChoice::DynamoDb {
-                    table: table.to_owned(),
-                };
+        let text = text.trim();
+        let memory = match refuses_memory(self.lookup) {
+            true => "; memory is only for emulators: on Lambda each environment would remember on its own",
+            false => ", or memory",
+        };
+        match text.strip_prefix("dynamodb:") {
+            Some(table) if is_table_name(table) => LedgerChoice::DynamoDb {
+                table: table.to_owned(),
+            },
+            None if text == "memory" && !refuses_memory(self.lookup) => LedgerChoice::Memory,
+            Some(_) | None => {
+                let allowed = "dynamodb:TABLE, with the table's name of 3 to 255 letters, digits and _.-";
+                self.bad(LEDGER, text, format!("{allowed}{memory}"));
+                LedgerChoice::Memory
             }
-            _ => self.bad(LEDGER, &text, "dynamodb:TABLE"),
         }
-        LedgerChoice::Memory
     }
 
-    /// The runtime of real Lambda says so in `AWS_EXECUTION_ENV`; a local one that follows it in that names its own API.
-    fn on_lambda(&self) -> bool {
-        let runtime = self
-            .lookup
-            .get("AWS_EXECUTION_ENV")
-            .is_some_and(|value| value.starts_with("AWS_Lambda_"));
-        let custom = self.lookup.get("AWS_LAMBDA_INITIALIZATION_TYPE").is_some();
-        (runtime || custom) && self.lookup.get("AWS_ENDPOINT_URL").is_none()
-    }
-
-    fn log(&mut self) -> String {
-        let text = self
-            .lookup
-            .get(LOG)
-            .unwrap_or_else(|| "info".to_owned())
-            .to_ascii_lowercase();
-        if !["error", "warn", "info", "debug", "trace"].contains(&text.as_str()) {
-            self.bad(LOG, &text, "error, warn, info, debug or trace");
+    fn arns(&mut self, key: &str, kind: &Kind) -> Vec<String> {
+        let text = self.lookup.get(key).unwrap_or_default();
+        let mut arns: Vec<String> = Vec::new();
+        for arn in text.split(',').map(str::trim) {
+            if region(arn, kind).is_none() {
+                self.bad(key, arn, format!("{}, comma-separated", kind.example));
+            } else if arns.iter().any(|known| known == arn) {
+                self.bad(key, arn, "each only once");
+            } else {
+                arns.push(arn.to_owned());
+            }
         }
-        text
+        arns
+    }
+
+    /// A load balancer, its target groups and the function behind them are always in one Region, and one client serves
+    /// all of them.
+    fn one_region(&mut self, listeners: &[String], wakers: &[String]) {
+        let regions = |arns: &[String], key: &'static str, kind: &Kind| -> Vec<(&'static str, String, String)> {
+            let of = |arn: &String| Some((key, arn.clone(), region(arn, kind)?.to_owned()));
+            arns.iter().filter_map(of).collect()
+        };
+        let mut all = regions(listeners, LISTENERS, &LISTENER);
+        all.extend(regions(wakers, WAKER, &TARGET_GROUP));
+        let Some((_, _, first)) = all.first().cloned() else {
+            return;
+        };
+        for (key, arn, _) in all.iter().filter(|(_, _, region)| *region != first) {
+            self.bad(key, arn, format!("all in one Region, as the first listener's {first}"));
+        }
+    }
+
+    fn unknown_keys(&mut self) {
+        let mut keys = self.lookup.keys();
+        keys.retain(|key| key.starts_with(PREFIX) && !ALL.contains(&key.as_str()));
+        keys.sort();
+        for key in keys {
+            let value = self.lookup.get(&key).unwrap_or_default();
+            let known = match nearest(&key, &ALL) {
+                Some(meant) => format!("no such variable; {meant} is probably meant"),
+                None => format!("no such variable; the known ones are {}", ALL.join(", ")),
+            };
+            self.bad(&key, &value, known);
+        }
     }
 }
 
-/// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:listener/app/NAME/ID/ID`
-fn is_listener(arn: &str) -> bool {
-    is_elb_arn(arn, "listener/app/", 3)
+/// Whether this is AWS Lambda and not an emulator of it.
+///
+/// Lambda says so with `AWS_LAMBDA_INITIALIZATION_TYPE` (Lambda developer guide, "Defined runtime environment variables";
+/// Powertools for AWS Lambda detects it by the same variable). `AWS_EXECUTION_ENV = AWS_Lambda_...` says so too, but is
+/// *not* defined for the `provided.*` runtimes, ours among them (same page). The official emulator started on its own sets
+/// neither (probed with the one of SAM CLI). An emulator that imitates both tells itself by `AWS_SAM_LOCAL`, or by sending
+/// us to an API that is not AWS's with `AWS_ENDPOINT_URL`; a VPC endpoint is AWS's and lifts nothing.
+fn refuses_memory(lookup: &impl Lookup) -> bool {
+    let set = |key: &str| lookup.get(key);
+    let lambda = set("AWS_LAMBDA_INITIALIZATION_TYPE").is_some()
+        || set("AWS_EXECUTION_ENV").is_some_and(|value| value.starts_with("AWS_Lambda_"));
+    let emulated = set("AWS_SAM_LOCAL").is_some() || set("AWS_ENDPOINT_URL").is_some_and(|url| !is_of_aws(&url));
+    lambda && !emulated
 }
 
-/// `arn:PARTITION:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID`
-fn is_group(arn: &str) -> bool {
-    is_elb_arn(arn, "targetgroup/", 2)
+/// Whether the host of a URL is one of AWS's own (AWS General Reference, "AWS service endpoints").
+fn is_of_aws(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host.split(':').next().unwrap_or_default().to_lowercase();
+    ["amazonaws.com", "amazonaws.com.cn", "api.aws"]
+        .iter()
+        .any(|domain| host.strip_suffix(domain).is_some_and(|front| front.ends_with('.')))
 }
 
-fn is_elb_arn(arn: &str, resource: &str, parts: usize) -> bool {
-    let fields: Vec<_> = arn.splitn(6, ':').collect();
-    let [head, partition, service, region, account, rest] = fields[..] else {
-        return false;
-    };
-    let named = rest.strip_prefix(resource).is_some_and(|rest| {
-        rest.split('/').count() == parts
-            && rest
-                .split('/')
-                .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
-    });
-    let of_account = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
-    head == "arn"
-        && partition.starts_with("aws")
+/// DynamoDB developer guide, "Naming rules".
+fn is_table_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    (3..=255).contains(&name.len()) && name.bytes().all(fits)
+}
+
+/// A kind of ARN of Elastic Load Balancing.
+struct Kind {
+    resource: &'static str,
+    /// The parts after it.
+    parts: usize,
+    example: &'static str,
+}
+
+const LISTENER: Kind = Kind {
+    resource: "listener/app/",
+    parts: 3,
+    example: "ARNs of listeners of Application Load Balancers, \
+              arn:aws:elasticloadbalancing:REGION:ACCOUNT:listener/app/NAME/ID/ID",
+};
+const TARGET_GROUP: Kind = Kind {
+    resource: "targetgroup/",
+    parts: 2,
+    example: "ARNs of the target groups with this function, one per load balancer, \
+              arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID",
+};
+
+/// The Region of an ARN, if it is one of this kind. Shape: Service Authorization Reference, "Elastic Load Balancing V2,
+/// resource types"; partitions are `aws`, `aws-cn`, `aws-us-gov` and further ones that begin so.
+fn region<'a>(arn: &'a str, kind: &Kind) -> Option<&'a str> {
+    let mut fields = arn.splitn(6, ':');
+    let mut next = || fields.next();
+    let (scheme, partition, service, region, account, resource) =
+        (next()?, next()?, next()?, next()?, next()?, next()?);
+    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let parts: Vec<&str> = resource.strip_prefix(kind.resource)?.split('/').collect();
+    let right = scheme == "arn"
+        && (partition == "aws" || (partition.starts_with("aws-") && word(partition)))
         && service == "elasticloadbalancing"
-        && !region.is_empty()
-        && of_account
-        && named
+        && word(region)
+        && account.len() == 12
+        && account.bytes().all(|byte| byte.is_ascii_digit())
+        && parts.len() == kind.parts
+        && parts.iter().all(|part| word(part));
+    right.then_some(region)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-
-    const GOOD: [(&str, &str); 3] = [
-        (
-            LISTENERS,
-            "arn:aws:elasticloadbalancing:eu-central-1:123456789012:listener/app/shared/50dc6c495c0c9188/f2f7dc8efc522ab2",
-        ),
-        (LEDGER, "dynamodb:autostopping"),
-        (
-            WAKER,
-            "arn:aws:elasticloadbalancing:eu-central-1:123456789012:targetgroup/waker/73e2d6bc24d8a067",
-        ),
-    ];
-
-    fn with(more: &[(&'static str, &'static str)]) -> Result<Settings, ConfigErrors> {
-        Settings::read(&GOOD.iter().chain(more).copied().collect::<BTreeMap<_, _>>())
-    }
-
-    #[test]
-    fn three_values_are_enough() {
-        let settings = with(&[]).expect("good");
-        assert_eq!(
-            settings.ledger,
-            LedgerChoice::DynamoDb {
-                table: "autostopping".into()
-            }
-        );
-        assert_eq!(
-            (settings.hold_limit, settings.max_held, settings.settle),
-            (20 * SECOND, 50, 5 * MINUTE)
-        );
-    }
-
-    #[test]
-    fn all_bad_values_are_named_at_once() {
-        let empty = Settings::read(&BTreeMap::<&str, &str>::new()).expect_err("nothing is set");
-        assert_eq!(
-            empty.0.iter().map(|bad| bad.key.as_str()).collect::<Vec<_>>(),
-            [LISTENERS, LEDGER, WAKER]
-        );
-        let bad = with(&[
-            (SETTLE, "5"),
-            (MAX_HELD, "-1"),
-            (HOLD_LIMIT, "2h"),
-            (LOG, "loud"),
-            (WAKER, "waker"),
-            (LEDGER, "sqlite:x"),
-        ]);
-        let keys: BTreeSet<_> = bad.expect_err("all are bad").0.into_iter().map(|bad| bad.key).collect();
-        assert_eq!(
-            keys,
-            [SETTLE, MAX_HELD, HOLD_LIMIT, LOG, WAKER, LEDGER]
-                .map(str::to_owned)
-                .into()
-        );
-    }
-
-    #[test]
-    fn memory_is_for_one_process_alone() {
-        assert!(with(&[(LEDGER, "memory")]).is_ok());
-        let on_lambda = with(&[(LEDGER, "memory"), ("AWS_EXECUTION_ENV", "AWS_Lambda_provided.al2023")]);
-        assert!(
-            on_lambda
-                .expect_err("every environment forgets")
-                .to_string()
-                .contains("memory of its own")
-        );
-    }
-}
+#[path = "environment_tests.rs"]
+mod tests;

@@ -1,32 +1,52 @@
-//! The tags of a listener rule, which are all the policy there is.
+//! The tags of a listener rule: what they are called, what they may say, and how those of several routes come together.
+//!
+//! A tag's value has at most 256 of letters, digits, space and `_.:/=+-@` (Elastic Load Balancing API reference, `Tag`), so
+//! lists are separated by spaces.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{between, duration};
 use crate::domain::policy::{Hold, Needed, Policy, StopKind};
 use crate::domain::rule::{Problem, RouteId};
-pub use crate::domain::table::{TAG_IDLE as IDLE, TAG_PARKS as PARKS};
+use crate::domain::table::{TAG_IDLE, TAG_PARKS};
 
-/// All our tags begin so.
+use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
+
+/// What the names of all our tags begin with.
 pub const PREFIX: &str = "autostopping:";
+
+/// Without use for this long, the rule sleeps. Makes a listener rule a managed one.
+pub const IDLE: &str = TAG_IDLE;
+/// The rule's identity: routes with one name are one rule.
 pub const NAME: &str = "autostopping:name";
+/// `page` or `wait`.
 pub const HOLD: &str = "autostopping:hold";
+/// How many healthy targets a wake needs, or `all`.
 pub const HEALTHY: &str = "autostopping:healthy";
+/// A wake that takes longer has failed.
 pub const DEADLINE: &str = "autostopping:deadline";
+/// Bytes a minute that count as use, or `off`.
 pub const BUSY_NETWORK: &str = "autostopping:busy-network";
+/// Percent that count as use, or `off`.
 pub const BUSY_CPU: &str = "autostopping:busy-cpu";
+/// `stop` or `hibernate`.
 pub const STOP: &str = "autostopping:stop";
+/// `true` or `false`.
 pub const DRY_RUN: &str = "autostopping:dry-run";
+/// Networks that may wake it.
 pub const ALLOW: &str = "autostopping:allow";
 pub const SCHEDULE: &str = "autostopping:schedule";
 pub const DEPENDS_ON: &str = "autostopping:depends-on";
 pub const ALSO: &str = "autostopping:also";
+/// On a parked rule: the ARN of its R.
+pub const PARKS: &str = TAG_PARKS;
+/// On an instance: that we may start and stop it.
+pub const MANAGED: &str = "autostopping:managed";
 
-const KNOWN: [&str; 13] = [
+const ALL: [&str; 15] = [
     IDLE,
     NAME,
     HOLD,
@@ -40,217 +60,248 @@ const KNOWN: [&str; 13] = [
     SCHEDULE,
     DEPENDS_ON,
     ALSO,
+    PARKS,
+    MANAGED,
 ];
+/// In the documentation, but not acted on yet: a rule that relies on one of these is not stopped.
+const NOT_YET: [&str; 3] = [SCHEDULE, DEPENDS_ON, ALSO];
 
-const LONGEST_IDLE: Duration = Duration::from_secs(24 * 3600);
-const SHORTEST_DEADLINE: Duration = Duration::from_secs(10);
-const LONGEST_DEADLINE: Duration = Duration::from_secs(6 * 3600);
+/// The longest `autostopping:idle`.
+pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads the policy of a rule. What cannot be read is a problem that names the tag, and stays at its default.
+/// A day is far beyond any boot; less than a second no machine can make.
+const DEADLINES: RangeInclusive<Duration> = Duration::from_secs(1)..=IDLE_MAX;
+/// A target group has at most 1,000 targets (Elastic Load Balancing, "Quotas for your Application Load Balancers").
+const HEALTHY_TARGETS: RangeInclusive<u32> = 0..=1000;
+/// 0 bytes would be met by silence, and the rule would never sleep; what is meant by it is `off`.
+const BUSY_BYTES: RangeInclusive<u64> = 1..=u64::MAX;
+/// 0 percent likewise.
+const BUSY_PERCENT: RangeInclusive<u8> = 1..=100;
+const NAME_LENGTHS: RangeInclusive<usize> = 1..=128;
+
+/// Reads a rule's tags; those of others are ignored. Whatever cannot be used is a problem that names its tag, with the
+/// default in its place: a rule with such a problem is shown and never stopped.
 pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Duration) -> (Policy, Vec<Problem>) {
-    let mut policy = Policy::new(idle_min, settle);
-    let mut problems = Vec::new();
-    for (key, value) in tags.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
-        if let Err(problem) = read(&mut policy, key, value.trim(), idle_min) {
-            problems.push(problem);
-        }
-    }
-    (policy, problems)
-}
-
-fn read(policy: &mut Policy, key: &str, value: &str, idle_min: Duration) -> Result<(), Problem> {
-    let bad = |allowed: String| Problem::UnreadableTag {
-        key: key.to_owned(),
-        value: value.to_owned(),
-        allowed,
+    let mut reader = Reader {
+        tags,
+        problems: Vec::new(),
     };
-    let is_one_of = |words: &str| bad(format!("allowed is {words}"));
-    match key {
-        IDLE => {
-            policy.idle = duration(value, idle_min, LONGEST_IDLE).ok_or_else(|| bad(between(idle_min, LONGEST_IDLE)))?
-        }
-        DEADLINE => {
-            let read = duration(value, SHORTEST_DEADLINE, LONGEST_DEADLINE);
-            policy.deadline = read.ok_or_else(|| bad(between(SHORTEST_DEADLINE, LONGEST_DEADLINE)))?;
-        }
-        NAME if value.is_empty() => return Err(bad("allowed is any name that is not empty".to_owned())),
-        NAME | PARKS => {}
-        HOLD => {
-            policy.hold = match value {
-                "page" => Hold::Page,
-                "wait" => Hold::Wait,
-                _ => return Err(is_one_of("page or wait")),
-            }
-        }
-        HEALTHY => {
-            policy.healthy = match (value, value.parse()) {
-                ("all", _) => Needed::All,
-                (_, Ok(number)) => Needed::AtLeast(number),
-                (_, Err(_)) => return Err(is_one_of("a whole number or all")),
-            }
-        }
-        BUSY_NETWORK => {
-            policy.busy_network = match (value, value.parse()) {
-                ("off", _) => None,
-                (_, Ok(bytes)) => Some(bytes),
-                (_, Err(_)) => return Err(is_one_of("a whole number of bytes a minute, or off")),
-            }
-        }
-        BUSY_CPU => {
-            policy.busy_cpu = match (value, value.parse()) {
-                ("off", _) => None,
-                (_, Ok(percent @ 1..=100)) => Some(percent),
-                (_, Ok(_) | Err(_)) => return Err(is_one_of("a percentage from 1 to 100, or off")),
-            }
-        }
-        STOP => {
-            policy.stop = match value {
-                "stop" => StopKind::Stop,
-                "hibernate" => StopKind::Hibernate,
-                _ => return Err(is_one_of("stop or hibernate")),
-            }
-        }
-        DRY_RUN => policy.dry_run = value.parse().map_err(|_| is_one_of("true or false"))?,
-        ALLOW => {
-            let networks: Option<Vec<_>> = value.split_ascii_whitespace().map(network).collect();
-            let networks = networks.filter(|networks| !networks.is_empty());
-            policy.allow = networks.ok_or_else(|| {
-                is_one_of("addresses and CIDRs separated by spaces, such as 192.0.2.0/24 2001:db8::/32")
-            })?;
-        }
-        SCHEDULE | DEPENDS_ON | ALSO => return Err(Problem::UnsupportedTag { key: key.to_owned() }),
-        _ => {
-            return Err(Problem::UnknownTag {
-                key: key.to_owned(),
-                allowed: format!("the tags are {}", KNOWN.join(", ")),
-            });
-        }
-    }
-    Ok(())
+    let idles = idle_min..=IDLE_MAX;
+    let idle = reader.required(IDLE, &allowed_durations(&idles), |text| duration(text, &idles));
+    let Policy {
+        hold,
+        healthy,
+        deadline,
+        busy_network,
+        busy_cpu,
+        stop,
+        dry_run,
+        ..
+    } = Policy::new(IDLE_MAX, settle);
+    let policy = Policy {
+        idle: idle.unwrap_or(IDLE_MAX),
+        hold: reader.read(HOLD, "page or wait", hold_kind).unwrap_or(hold),
+        healthy: reader
+            .read(HEALTHY, &or(allowed_numbers(&HEALTHY_TARGETS), "all"), needed)
+            .unwrap_or(healthy),
+        deadline: reader
+            .read(DEADLINE, &allowed_durations(&DEADLINES), |text| {
+                duration(text, &DEADLINES)
+            })
+            .unwrap_or(deadline),
+        busy_network: reader
+            .read(
+                BUSY_NETWORK,
+                &or("a number of bytes a minute, 1 or more".to_owned(), "off"),
+                |text| or_off(text, |text| number(text, &BUSY_BYTES)),
+            )
+            .unwrap_or(busy_network),
+        busy_cpu: reader
+            .read(BUSY_CPU, &or(allowed_numbers(&BUSY_PERCENT), "off"), |text| {
+                or_off(text, |text| number(text, &BUSY_PERCENT))
+            })
+            .unwrap_or(busy_cpu),
+        stop: reader.read(STOP, "stop or hibernate", stop_kind).unwrap_or(stop),
+        dry_run: reader.read(DRY_RUN, "true or false", truth).unwrap_or(dry_run),
+        allow: reader.read(ALLOW, ALLOWED_NETWORKS, networks).unwrap_or_default(),
+        settle,
+    };
+    reader.read(NAME, ALLOWED_NAMES, is_name);
+    reader.strangers();
+    (policy, reader.problems)
 }
 
-/// A CIDR, or an address that stands for itself.
-fn network(text: &str) -> Option<IpNet> {
-    text.parse()
-        .ok()
-        .or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
-}
-
-/// The tags of all routes of a rule as one set. A tag that only some routes have counts for all.
-pub fn merge(routes: Vec<(RouteId, BTreeMap<String, String>)>) -> (BTreeMap<String, String>, Vec<Problem>) {
+/// The tags of a rule from those of its routes. A tag that only some of them have counts for all. Where two differ, the
+/// value of the route whose ARN comes first stands in, and the contradiction is a problem; for `autostopping:allow` one
+/// that keeps everybody from waking the rule, since either value could let in whom the other keeps out.
+pub fn merge(mut routes: Vec<(RouteId, BTreeMap<String, String>)>) -> (BTreeMap<String, String>, Vec<Problem>) {
+    // AWS promises no order, and which value wins must not depend on luck.
+    routes.sort();
     let mut merged: BTreeMap<String, String> = BTreeMap::new();
-    let mut problems = Vec::new();
-    for (key, value) in routes
+    let mut contradicting: BTreeMap<String, Problem> = BTreeMap::new();
+    for (key, other) in routes
         .into_iter()
         .flat_map(|(_, tags)| tags)
-        .filter(|(key, _)| key.starts_with(PREFIX))
+        .filter(|(key, _)| is_ours(key))
     {
         match merged.get(&key) {
-            Some(one) if *one != value => {
-                problems.push(Problem::ContradictingTags {
-                    key,
-                    one: one.clone(),
-                    other: value,
-                });
-            }
-            Some(_) => {}
             None => {
-                merged.insert(key, value);
+                merged.insert(key, other);
+            }
+            Some(one) if *one == other => {}
+            Some(one) => {
+                let one = one.clone();
+                contradicting
+                    .entry(key.clone())
+                    .or_insert_with(|| contradiction(key, one, other));
             }
         }
     }
-    (merged, problems)
+    (merged, contradicting.into_values().collect())
+}
+
+fn contradiction(key: String, one: String, other: String) -> Problem {
+    if key == ALLOW {
+        let allowed = format!("another of the rule's routes says {other:?}; give all of them the same value");
+        return Problem::UnreadableTag {
+            key,
+            value: one,
+            allowed,
+        };
+    }
+    Problem::ContradictingTags { key, one, other }
+}
+
+struct Reader<'a> {
+    tags: &'a BTreeMap<String, String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn read<T>(&mut self, key: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.tags.get(key)?;
+        let value = parse(text);
+        if value.is_none() {
+            self.problems.push(unreadable(key, text, allowed));
+        }
+        value
+    }
+
+    fn required<T>(&mut self, key: &str, allowed: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        if !self.tags.contains_key(key) {
+            self.problems.push(unreadable(key, "", allowed));
+        }
+        self.read(key, allowed, parse)
+    }
+
+    /// Tags with our prefix that mean nothing to this version.
+    fn strangers(&mut self) {
+        for key in self.tags.keys().filter(|key| is_ours(key)) {
+            if NOT_YET.contains(&key.as_str()) {
+                self.problems.push(Problem::UnsupportedTag { key: key.clone() });
+            } else if !ALL.contains(&key.as_str()) {
+                self.problems.push(Problem::UnknownTag {
+                    key: key.clone(),
+                    allowed: meant(key),
+                });
+            }
+        }
+    }
+}
+
+fn unreadable(key: &str, value: &str, allowed: &str) -> Problem {
+    Problem::UnreadableTag {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        allowed: allowed.to_owned(),
+    }
+}
+
+/// Tag keys are case-sensitive; that `AutoStopping:Idle` is not ours is the kind of slip to tell rather than to overlook.
+fn is_ours(key: &str) -> bool {
+    key.get(..PREFIX.len())
+        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+}
+
+fn meant(key: &str) -> String {
+    let names = ALL.map(|known| &known[PREFIX.len()..]);
+    match nearest(&key[PREFIX.len()..], &names) {
+        Some(name) => format!("{PREFIX}{name} is probably meant"),
+        None => format!("the known ones are {}", ALL.join(", ")),
+    }
+}
+
+fn or(first: String, second: &str) -> String {
+    format!("{first}, or {second}")
+}
+
+fn or_off<T>(text: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<Option<T>> {
+    if text.trim() == "off" {
+        Some(None)
+    } else {
+        parse(text).map(Some)
+    }
+}
+
+fn hold_kind(text: &str) -> Option<Hold> {
+    match text.trim() {
+        "page" => Some(Hold::Page),
+        "wait" => Some(Hold::Wait),
+        _ => None,
+    }
+}
+
+fn needed(text: &str) -> Option<Needed> {
+    match text.trim() {
+        "all" => Some(Needed::All),
+        text => number(text, &HEALTHY_TARGETS).map(Needed::AtLeast),
+    }
+}
+
+fn stop_kind(text: &str) -> Option<StopKind> {
+    match text.trim() {
+        "stop" => Some(StopKind::Stop),
+        "hibernate" => Some(StopKind::Hibernate),
+        _ => None,
+    }
+}
+
+fn truth(text: &str) -> Option<bool> {
+    match text.trim() {
+        "true" => Some(true),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
+const ALLOWED_NETWORKS: &str = "one or more networks such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7, separated by spaces; without the tag, everybody";
+
+/// Nothing at all is no list: it would mean everybody.
+fn networks(text: &str) -> Option<Vec<IpNet>> {
+    let one = |text: &str| {
+        text.parse()
+            .ok()
+            .or_else(|| text.parse().ok().map(|address: std::net::IpAddr| address.into()))
+    };
+    let all: Option<BTreeSet<IpNet>> = text
+        .split_whitespace()
+        .map(|text| one(text).map(|net: IpNet| net.trunc()))
+        .collect();
+    all.filter(|networks| !networks.is_empty())
+        .map(|networks| networks.into_iter().collect())
+}
+
+const ALLOWED_NAMES: &str = "1 to 128 letters (a-z, A-Z), digits and _./-, a letter or digit first";
+
+/// No spaces, because lists of names are separated by them; ASCII, because two names that look alike must be alike.
+fn is_name(text: &str) -> Option<()> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
+    let right = NAME_LENGTHS.contains(&text.len())
+        && text.bytes().all(fits)
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+    right.then_some(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MINUTES: Duration = Duration::from_secs(300);
-
-    fn read_all(tags: &[(&str, &str)]) -> (Policy, Vec<Problem>) {
-        let tags = tags
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        policy(&tags, MINUTES, MINUTES)
-    }
-
-    #[test]
-    fn every_tag_is_read() {
-        let (policy, problems) = read_all(&[
-            (IDLE, "2h"),
-            (NAME, "shop"),
-            (HOLD, "wait"),
-            (HEALTHY, "all"),
-            (DEADLINE, "10m"),
-            (BUSY_NETWORK, "off"),
-            (BUSY_CPU, "5"),
-            (STOP, "hibernate"),
-            (DRY_RUN, "true"),
-            (ALLOW, "192.0.2.7 2001:db8::/32"),
-        ]);
-        assert_eq!(problems, []);
-        assert_eq!(
-            (policy.idle, policy.hold, policy.healthy),
-            (24 * MINUTES, Hold::Wait, Needed::All)
-        );
-        assert_eq!(
-            (policy.busy_network, policy.busy_cpu, policy.stop, policy.dry_run),
-            (None, Some(5), StopKind::Hibernate, true)
-        );
-        assert_eq!(
-            policy.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            ["192.0.2.7/32", "2001:db8::/32"]
-        );
-    }
-
-    #[test]
-    fn each_unreadable_value_names_its_tag() {
-        for (key, value) in [
-            (IDLE, "30"),
-            (IDLE, "1s"),
-            (IDLE, "25h"),
-            (NAME, ""),
-            (HOLD, "Page"),
-            (HEALTHY, "-1"),
-            (DEADLINE, "soon"),
-            (BUSY_NETWORK, "1MB"),
-            (BUSY_CPU, "0"),
-            (STOP, "terminate"),
-            (DRY_RUN, "yes"),
-            (ALLOW, "10.0.0.0/33"),
-            (ALLOW, ""),
-        ] {
-            let (_, problems) = read_all(&[(key, value)]);
-            assert!(
-                matches!(&problems[..], [Problem::UnreadableTag { key: named, .. }] if named == key),
-                "{key} = {value:?}: {problems:?}"
-            );
-        }
-        assert!(matches!(
-            &read_all(&[("autostopping:idel", "5m")]).1[..],
-            [Problem::UnknownTag { .. }]
-        ));
-        assert!(matches!(
-            &read_all(&[(SCHEDULE, "mon-fri 08:00-19:00 Europe/Berlin")]).1[..],
-            [Problem::UnsupportedTag { .. }]
-        ));
-        assert_eq!(read_all(&[("Name", "not ours")]).1, []);
-    }
-
-    #[test]
-    fn routes_of_one_rule_agree_or_are_named() {
-        let route = |n: &str, idle: &str| {
-            (
-                RouteId(n.to_owned()),
-                BTreeMap::from([(IDLE.to_owned(), idle.to_owned())]),
-            )
-        };
-        assert_eq!(merge(vec![route("a", "5m"), route("b", "5m")]).1, []);
-        assert!(matches!(
-            &merge(vec![route("a", "5m"), route("b", "6m")]).1[..],
-            [Problem::ContradictingTags { .. }]
-        ));
-    }
-}
+#[path = "tags_tests.rs"]
+mod tests;

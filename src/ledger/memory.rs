@@ -1,93 +1,130 @@
-//! A ledger in this process: for tests and for one that needs no memory beyond itself.
+//! The ledger within one process: for tests and for the local cloud. Everything is kept as text, as it would be in a
+//! database, so that what cannot be stored there cannot be stored here either.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Ledger, LedgerError, StoredTable};
 use crate::domain::plan::Event;
 use crate::domain::record::Record;
 use crate::domain::rule::{ResourceId, RuleName};
 use crate::domain::table::RouteTable;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, since};
 
-/// Keeps everything until it is dropped.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<Items>);
+use super::stored::{decode, encode, event_key, known};
+use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable, hold_window};
+
+/// Clones share one memory.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+}
 
 #[derive(Debug, Default)]
-struct Items {
-    records: BTreeMap<RuleName, Record>,
-    table: Option<StoredTable>,
-    claim: Option<(String, Timestamp)>,
-    machines: BTreeMap<ResourceId, BTreeSet<RuleName>>,
-    held: BTreeMap<i64, u32>,
-    history: BTreeMap<RuleName, Vec<Event>>,
+struct State {
+    records: BTreeMap<RuleName, Item>,
+    table: Option<Table>,
+    claim: Option<Claim>,
+    /// Who claims a machine.
+    claims: BTreeMap<ResourceId, Vec<RuleName>>,
+    /// Held requests that entered, by window.
+    held: BTreeMap<i128, u32>,
+    history: BTreeMap<RuleName, BTreeMap<String, (Timestamp, String)>>,
+}
+
+#[derive(Debug)]
+struct Item {
+    version: u64,
+    schema: u32,
+    body: String,
+}
+
+#[derive(Debug)]
+struct Table {
+    read_at: Timestamp,
+    item: Item,
+}
+
+#[derive(Debug)]
+struct Claim {
+    at: Timestamp,
+    until: Timestamp,
 }
 
 impl Memory {
-    fn items(&self) -> MutexGuard<'_, Items> {
-        // Every write below is whole before anything could panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// An empty one.
+    pub fn new() -> Self {
+        Memory::default()
     }
-}
 
-/// The number of the window that `now` lies in.
-pub(super) fn window_number(now: Timestamp, window: Duration) -> i64 {
-    now.as_second() / i64::try_from(window.as_secs()).unwrap_or(i64::MAX).max(1)
+    /// Every write below is one step, so what a panicking test left behind is whole.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Ledger for Memory {
     async fn load(&self, rule: &RuleName) -> Result<Option<Record>, LedgerError> {
-        Ok(self.items().records.get(rule).cloned())
+        let state = self.state();
+        let Some(item) = state.records.get(rule) else {
+            return Ok(None);
+        };
+        let record: Record = decode(&format!("rule#{rule}"), item.schema, &item.body)?;
+        Ok(Some(Record {
+            version: item.version,
+            ..record
+        }))
     }
 
     async fn store(&self, record: &Record) -> Result<u64, LedgerError> {
-        let mut items = self.items();
-        if items.records.get(&record.rule).map_or(0, |stored| stored.version) != record.version {
+        let mut state = self.state();
+        let stored = state.records.get(&record.rule).map(|item| item.version);
+        if stored.is_some_and(|version| version != record.version) {
             return Err(LedgerError::Lost);
         }
         let version = record.version + 1;
-        items.records.insert(
-            record.rule.clone(),
-            Record {
-                version,
-                ..record.clone()
-            },
-        );
+        let body = encode(&format!("rule#{}", record.rule), record)?;
+        let schema = record.schema;
+        let item = Item { version, schema, body };
+        state.records.insert(record.rule.clone(), item);
         Ok(version)
     }
 
     async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
-        Ok(self.items().table.clone())
+        let state = self.state();
+        let Some(Table { item, .. }) = &state.table else {
+            return Ok(None);
+        };
+        let table = decode("table", item.schema, &item.body)?;
+        let version = item.version;
+        Ok(Some(StoredTable { version, table }))
     }
 
-    async fn claim_table(&self, owner: &str, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
-        let mut items = self.items();
-        let free = items
-            .claim
-            .as_ref()
-            .is_none_or(|(holder, ends)| holder == owner || *ends <= now);
+    async fn claim_table(&self, _owner: &str, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
+        let mut state = self.state();
+        let free = state.claim.as_ref().is_none_or(|claim| claim.until <= now);
         if free {
-            items.claim = Some((owner.to_owned(), until));
+            state.claim = Some(Claim { at: now, until });
         }
         Ok(free)
     }
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
-        let mut items = self.items();
-        items.claim = None;
-        let version = items.table.as_ref().map_or(0, |stored| stored.version);
-        if items
-            .table
-            .as_ref()
-            .is_none_or(|stored| stored.table.read_at <= table.read_at)
-        {
-            items.table = Some(StoredTable {
-                version: version + 1,
-                table: table.clone(),
-            });
+        let mut state = self.state();
+        let stored = state.table.as_ref();
+        if let Some(stored) = stored {
+            known("table", stored.item.schema)?;
         }
+        if stored.is_none_or(|stored| stored.read_at <= table.read_at) {
+            let item = Item {
+                version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
+                schema: table.schema,
+                body: encode("table", table)?,
+            };
+            let read_at = table.read_at;
+            state.table = Some(Table { read_at, item });
+        }
+        state.claim.take_if(|claim| claim.at <= table.read_at);
         Ok(())
     }
 
@@ -98,44 +135,50 @@ impl Ledger for Memory {
         no_longer: &[ResourceId],
         known: &(dyn Fn(&RuleName) -> bool + Sync),
     ) -> Result<Vec<Option<RuleName>>, LedgerError> {
-        let mut items = self.items();
-        for machine in no_longer {
-            if let Some(claims) = items.machines.get_mut(machine) {
-                claims.remove(rule);
+        let mut state = self.state();
+        for machine in no_longer.iter().filter(|machine| !machines.contains(machine)) {
+            if let Some(claims) = state.claims.get_mut(machine) {
+                claims.retain(|claimant| claimant != rule);
             }
         }
-        let other = |machine: &ResourceId| {
-            let claims = items.machines.entry(machine.clone()).or_default();
+        let mut claim = |machine: &ResourceId| {
+            let claims = state.claims.entry(machine.clone()).or_default();
             claims.retain(|claimant| claimant == rule || known(claimant));
-            claims.insert(rule.clone());
+            if !claims.contains(rule) {
+                claims.push(rule.clone());
+                claims.sort();
+            }
             claims.iter().find(|claimant| *claimant != rule).cloned()
         };
-        Ok(machines.iter().map(other).collect())
+        Ok(machines.iter().map(&mut claim).collect())
     }
 
     async fn enter_hold(&self, now: Timestamp, window: Duration) -> Result<u32, LedgerError> {
-        let number = window_number(now, window);
-        let mut items = self.items();
-        items.held.retain(|window, _| *window >= number - 1);
-        *items.held.entry(number).or_default() += 1;
-        Ok(items.held.values().sum())
+        let mut state = self.state();
+        let current = hold_window(now, window);
+        *state.held.entry(current).or_default() += 1;
+        state.held.retain(|number, _| *number >= current - 1);
+        let entered = |number| state.held.get(&number).copied().unwrap_or_default();
+        Ok(entered(current) + entered(current - 1))
     }
 
     async fn append(&self, rule: &RuleName, events: &[Event]) -> Result<(), LedgerError> {
-        self.items()
-            .history
-            .entry(rule.clone())
-            .or_default()
-            .extend_from_slice(events);
+        let mut state = self.state();
+        let history = state.history.entry(rule.clone()).or_default();
+        for (place, event) in events.iter().enumerate() {
+            let body = encode("event", event)?;
+            history.insert(event_key(place, event, &body), (event.at, body));
+            history.retain(|_, (at, _)| since(event.at, *at) < KEEP_HISTORY);
+        }
         Ok(())
     }
 
     async fn history(&self, rule: &RuleName, most: usize) -> Result<Vec<Event>, LedgerError> {
-        let items = self.items();
-        Ok(items
-            .history
-            .get(rule)
-            .map(|events| events.iter().rev().take(most).cloned().collect())
-            .unwrap_or_default())
+        let state = self.state();
+        let newest_first = state.history.get(rule).into_iter().flatten().rev();
+        newest_first
+            .take(most)
+            .map(|(key, (_, body))| decode(&format!("rule#{rule} event#{key}"), 1, body))
+            .collect()
     }
 }

@@ -4,6 +4,7 @@
 pub mod dynamodb;
 pub mod lease;
 pub mod memory;
+mod stored;
 
 use std::future::Future;
 use std::time::Duration;
@@ -31,9 +32,10 @@ pub enum LedgerError {
     Fault(#[from] Fault),
 }
 
-/// The route table as stored, with the right to renew it.
+/// The route table as stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredTable {
+    /// Its `read_at` in nanoseconds since the epoch: grows with every newer table.
     pub version: u64,
     pub table: RouteTable,
 }
@@ -87,5 +89,11 @@ pub trait Ledger: Sync {
     fn history(&self, rule: &RuleName, most: usize) -> impl Future<Output = Result<Vec<Event>, LedgerError>> + Send;
 }
 
+/// The window a moment lies in; counted from the epoch.
+fn hold_window(now: Timestamp, window: Duration) -> i128 {
+    let window = i128::try_from(window.as_nanos()).unwrap_or(i128::MAX);
+    now.as_nanosecond().div_euclid(window.max(1))
+}
+
 /// How long history is kept: 400 days, so that a year can be compared with the one before.
-pub const KEEP_HISTORY: std::time::Duration = std::time::Duration::from_secs(400 * 24 * 3600);
+pub const KEEP_HISTORY: Duration = Duration::from_secs(400 * 24 * 3600);

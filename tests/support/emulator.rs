@@ -68,8 +68,7 @@ impl Drop for Emulator {
 
 /// The function under test: what `make` built, else what cargo built beside this test.
 pub fn bootstrap() -> PathBuf {
-    std::env::var_os("AUTOSTOPPING_TEST_BOOTSTRAP")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bootstrap")), PathBuf::from)
+    std::env::var_os("TEST_BOOTSTRAP").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bootstrap")), PathBuf::from)
 }
 
 fn emulator() -> PathBuf {

@@ -1,28 +1,58 @@
 //! moto: AWS's APIs on loopback.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::time::Duration;
 
-use super::emulator::{free_port, wait_for_port};
-
-/// A moto server of its own for one test. Ends with its value.
+/// A moto server. Ends with its value.
 pub struct Moto {
     child: Child,
     pub port: u16,
 }
 
 impl Moto {
+    /// One of its own for one test. The port is the kernel's choice; moto names it once it listens.
     pub fn start() -> Self {
-        let port = free_port();
-        let child = Command::new(program())
-            .args(["-H", "127.0.0.1", "-p", &port.to_string()])
+        let mut child = Command::new(program())
+            .args(["-H", "127.0.0.1", "-p", "0"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("moto starts; `make tools` installs it");
-        wait_for_port(port);
-        Moto { child, port }
+        let log = BufReader::new(child.stderr.take().expect("piped"));
+        let (told, hears) = mpsc::channel();
+        // Reads on to the end: a full pipe would stop the server.
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                let port = line
+                    .split_once("http://127.0.0.1:")
+                    .map(|(_, port)| port.trim().parse());
+                if let Some(Ok(port)) = port {
+                    let _ = told.send(port);
+                }
+            }
+        });
+        let port = hears.recv_timeout(Duration::from_secs(60));
+        let moto = Moto {
+            child,
+            port: port.as_ref().copied().unwrap_or_default(),
+        };
+        port.expect("moto listens within a minute");
+        moto
+    }
+
+    /// One for all tests of a program that run at the same time and keep out of each other's way by names.
+    pub fn shared() -> Arc<Self> {
+        static RUNNING: Mutex<Weak<Moto>> = Mutex::new(Weak::new());
+        let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+        running.upgrade().unwrap_or_else(|| {
+            let moto = Arc::new(Moto::start());
+            *running = Arc::downgrade(&moto);
+            moto
+        })
     }
 
     /// The ledger's table, as the template makes it.
@@ -53,5 +83,6 @@ impl Drop for Moto {
 }
 
 fn program() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/moto_server")
+    let installed = || Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/moto_server");
+    std::env::var_os("MOTO_SERVER").map_or_else(installed, PathBuf::from)
 }
