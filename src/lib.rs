@@ -2,6 +2,8 @@
 //!
 //! `domain` decides and does no I/O; everything else observes, applies or answers. See `ARCHITECTURE.md`.
 
+#[cfg(feature = "aws")]
+pub mod aws;
 pub mod compute;
 pub mod config;
 pub mod domain;
