@@ -77,11 +77,12 @@ fn fell_back(power: Power, instance: &Instance) -> Option<String> {
     }
 }
 
-/// The time in a `StateTransitionReason`: `User initiated (2026-01-01 10:00:00 GMT)`, to the second. Other reasons have
-/// none. Source: Amazon EC2 user guide, "Troubleshoot instance stop issues"; the format is not promised, so what does not
+/// The time in a `StateTransitionReason`: `User initiated (2026-01-01 10:00:00 GMT)`, to the second; moto writes `UTC`.
+/// Other reasons have none. Source: Amazon EC2 user guide, "Troubleshoot instance stop issues"; the format is not promised, so what does not
 /// look exactly like this counts as no time.
 pub(super) fn transition_time(reason: &str) -> Option<Timestamp> {
-    let inner = reason.strip_prefix("User initiated (")?.strip_suffix(" GMT)")?;
+    let inner = reason.strip_prefix("User initiated (")?;
+    let inner = inner.strip_suffix(" GMT)").or_else(|| inner.strip_suffix(" UTC)"))?;
     let digits_where_digits_belong = inner.len() == 19
         && inner.bytes().enumerate().all(|(place, byte)| match place {
             4 | 7 => byte == b'-',
@@ -134,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hostile_text_never_panics(text in "(User initiated \\()?\\PC{0,24}( GMT\\))?") {
+        fn hostile_text_never_panics(text in "(User initiated \\()?\\PC{0,24}( (GMT|UTC)\\))?") {
             let _ = transition_time(&text);
         }
     }
