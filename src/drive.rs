@@ -1,6 +1,281 @@
-//! One look at one rule: lease, observe, plan, apply.
+//! One look at one rule: lease, observe, plan, apply. Generic over the ports, so that the Lambda, the command line and the
+//! tests drive the same code.
+//!
+//! The fence: nothing is changed but under the rule's lease, and no action begins that could outlast it. So a wake and a
+//! stop of one rule never overlap; see ARCHITECTURE.md for the argument.
+
+mod observe;
+mod table;
+
+use observe::Observed;
 
 use std::time::Duration;
 
-/// The longest that one call of an adapter may take, retries included. The lease is longer than that.
+use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::outcome;
+use crate::domain::plan::{Action, Event, EventKind, Plan, plan};
+use crate::domain::record::Record;
+use crate::domain::seen::{Seen, Stimulus, Wanted};
+use crate::domain::table::RouteTable;
+use crate::domain::time::{Timestamp, after, until};
+use crate::gateway::Gateway;
+use crate::ledger::{Ledger, LedgerError, lease};
+use crate::rules::{Managed, RuleSettings, Rules};
+
+/// The longest that one call of an adapter may take, retries included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+/// The longest that one action may take; an action is a few calls.
+pub const ACTION_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a lease lasts. Longer than a look and an action together; what would outlast it is not begun.
+pub const LEASE: Duration = Duration::from_secs(40);
+/// The route table is read again when it is older.
+pub const TABLE_AGE: Duration = Duration::from_secs(10);
+/// How long a wake waits for another actor to finish: a wish to wake must not get lost.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE_STEP: Duration = Duration::from_millis(150);
+
+/// Drives rules through the ports.
+pub struct Driver<C, G, L, K> {
+    pub compute: C,
+    pub gateway: G,
+    pub ledger: L,
+    pub clock: K,
+    pub settings: RuleSettings,
+    /// Who holds the leases: unique to this process.
+    pub owner: String,
+}
+
+/// How much a look may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Somebody waits: a recent snapshot is answer enough.
+    Snapshot,
+    /// A fresh look, written only when something has to be done or has changed.
+    Sweep,
+    /// A fresh look in any case.
+    Fresh,
+}
+
+/// What a look came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    pub record: Record,
+    /// What was done, with its outcome.
+    pub done: Vec<(Action, Result<(), Fault>)>,
+    /// What a dry run would have done.
+    pub withheld: Vec<Action>,
+}
+
+impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+    /// Looks at one rule and does what has to be done next.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used: without it nothing is decided and nothing is done.
+    pub async fn look(&self, managed: &Managed, stimulus: &Stimulus, effort: Effort) -> Result<Looked, LedgerError> {
+        let name = &managed.rule.name;
+        let give_up_at = after(self.clock.now(), PATIENCE);
+        loop {
+            let now = self.clock.now();
+            let record = self
+                .ledger
+                .load(name)
+                .await?
+                .unwrap_or_else(|| Record::new(name.clone(), now));
+            if effort == Effort::Snapshot && fresh_enough(now, &record, stimulus) {
+                return Ok(Looked::of(record));
+            }
+            if effort == Effort::Sweep && !self.needs_a_hand(managed, &record, stimulus, now).await? {
+                return Ok(Looked::of(record));
+            }
+            match lease::acquire(&self.ledger, &record, &self.owner, now, after(now, LEASE)).await {
+                Ok(record) => return self.hold(managed, record, stimulus).await,
+                Err(LedgerError::Lost) if may_be_skipped(&record, stimulus) || now >= give_up_at => {
+                    return Ok(Looked::of(self.ledger.load(name).await?.unwrap_or(record)));
+                }
+                Err(LedgerError::Lost) => tokio::time::sleep(PATIENCE_STEP).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A look without the lease: whether anything would be done or remembered.
+    async fn needs_a_hand(
+        &self,
+        managed: &Managed,
+        record: &Record,
+        stimulus: &Stimulus,
+        now: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let Observed { seen, .. } = self.observe(managed, record).await?;
+        let plan = plan(now, &managed.rule, &seen, stimulus);
+        Ok(!plan.actions.is_empty() || !plan.record.same_as(record) || record.version == 0)
+    }
+
+    /// Under the lease: observe, plan, remember, act, remember.
+    async fn hold(&self, managed: &Managed, record: Record, stimulus: &Stimulus) -> Result<Looked, LedgerError> {
+        let result = self.act(managed, record.clone(), stimulus).await;
+        if let Err(error) = &result
+            && !matches!(error, LedgerError::Lost)
+        {
+            tracing::warn!(rule = %managed.rule.name, %error, "the ledger failed in the middle of a look; the lease runs out by itself");
+        }
+        result
+    }
+
+    async fn act(&self, managed: &Managed, record: Record, stimulus: &Stimulus) -> Result<Looked, LedgerError> {
+        let Observed { mut seen, mut table } = self.observe(managed, &record).await?;
+        let mut plan = plan(self.clock.now(), &managed.rule, &seen, stimulus);
+        if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
+            // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.
+            Observed { seen, table } = self.observe_before_stop(managed, &record).await?;
+            plan = self::plan(self.clock.now(), &managed.rule, &seen, stimulus);
+        }
+        let Plan {
+            actions,
+            withheld,
+            record: planned,
+            events,
+            ..
+        } = plan;
+        let mut now_known = planned;
+        if !actions.is_empty() {
+            now_known.version = self.ledger.store(&now_known).await?;
+        }
+        let mut done = Vec::new();
+        for action in actions {
+            let now = self.clock.now();
+            let left = now_known
+                .lease
+                .as_ref()
+                .map_or(Duration::ZERO, |lease| until(now, lease.until));
+            if left < ACTION_TIMEOUT + CALL_TIMEOUT {
+                tracing::warn!(rule = %managed.rule.name, "the lease is nearly over; the rest is left to the next look");
+                break;
+            }
+            let outcome = match tokio::time::timeout(ACTION_TIMEOUT, self.apply(&table, &action)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Fault::new(FaultKind::Other, operation(&action), "no answer in time")),
+            };
+            tracing::info!(rule = %managed.rule.name, action = operation(&action), outcome = ?outcome.as_ref().err(), "acted");
+            outcome::applied(self.clock.now(), &mut now_known, &record, &action, &outcome);
+            let failed = outcome.is_err();
+            done.push((action, outcome));
+            if failed {
+                break;
+            }
+        }
+        let now_known = if done.is_empty() {
+            now_known
+        } else {
+            self.settle_snapshot(managed, &seen, now_known)
+        };
+        let stored = self.finish(now_known, &events).await?;
+        Ok(Looked {
+            record: stored,
+            done,
+            withheld,
+        })
+    }
+
+    /// The phase after what was just done, from the same facts and the new memory. Nothing more is done in this look.
+    fn settle_snapshot(&self, managed: &Managed, seen: &Seen, record: Record) -> Record {
+        let now = self.clock.now();
+        let seen = Seen {
+            record: record.clone(),
+            ..seen.clone()
+        };
+        let next = plan(now, &managed.rule, &seen, &Stimulus::Tick);
+        if next.actions.is_empty() {
+            return Record {
+                version: record.version,
+                ..next.record
+            };
+        }
+        Record {
+            snapshot: next.record.snapshot,
+            next_check: after(now, Duration::from_secs(1)),
+            ..record
+        }
+    }
+
+    async fn finish(&self, record: Record, events: &[Event]) -> Result<Record, LedgerError> {
+        let released = Record { lease: None, ..record };
+        let version = self.ledger.store(&released).await?;
+        let turned = |kind: EventKind| events.iter().any(|event| event.kind == kind);
+        if turned(EventKind::Failed) {
+            tracing::warn!(rule = %released.rule, phase = ?released.snapshot.phase, "the rule failed");
+        }
+        if !events.is_empty() {
+            self.ledger.append(&released.rule, events).await?;
+        }
+        Ok(Record { version, ..released })
+    }
+
+    async fn apply(&self, table: &RouteTable, action: &Action) -> Result<(), Fault> {
+        match action {
+            Action::Park { route, actions } => self.gateway.park(table, route, actions).await,
+            Action::FlipToWaker { route, actions } => self.gateway.flip_to_waker(table, route, actions).await,
+            Action::FlipToBackend { route, actions } => self.gateway.flip_to_backend(route, actions).await,
+            Action::Start { resources } => self.compute.start(resources).await,
+            Action::Stop { resources, kind } => self.compute.stop(resources, *kind).await,
+        }
+    }
+
+    /// The rules of all watched listeners, at most [`TABLE_AGE`] old.
+    ///
+    /// # Errors
+    /// When neither the ledger nor the load balancer can be read.
+    pub async fn rules(&self) -> Result<Rules, LedgerError> {
+        Ok(Rules::new(&self.table().await?, &self.settings))
+    }
+
+    /// The rules as they are now: for somebody who has just made one.
+    ///
+    /// # Errors
+    /// When the load balancer cannot be read or the ledger cannot be used.
+    pub async fn rules_now(&self) -> Result<Rules, LedgerError> {
+        let before = self.ledger.load_table().await?.map(|stored| stored.table);
+        Ok(Rules::new(&self.read_table(before.as_ref()).await?, &self.settings))
+    }
+}
+
+impl Looked {
+    fn of(record: Record) -> Self {
+        Looked {
+            record,
+            done: Vec::new(),
+            withheld: Vec::new(),
+        }
+    }
+}
+
+/// Whether the snapshot answers everybody who merely waits.
+fn fresh_enough(now: Timestamp, record: &Record, stimulus: &Stimulus) -> bool {
+    let nothing_new = match stimulus {
+        Stimulus::Request { .. } => record.wanted == Wanted::Awake,
+        Stimulus::Tick => true,
+        Stimulus::StateChange | Stimulus::Command { .. } => false,
+    };
+    record.adopted && nothing_new && now < record.next_check
+}
+
+/// Whether another actor's look serves as well as ours.
+fn may_be_skipped(record: &Record, stimulus: &Stimulus) -> bool {
+    match stimulus {
+        Stimulus::Request { .. } => record.adopted && record.wanted == Wanted::Awake,
+        Stimulus::Tick | Stimulus::StateChange => true,
+        Stimulus::Command { .. } => false,
+    }
+}
+
+fn operation(action: &Action) -> &'static str {
+    match action {
+        Action::Park { .. } => "park",
+        Action::FlipToWaker { .. } => "flip to waker",
+        Action::FlipToBackend { .. } => "flip to backend",
+        Action::Start { .. } => "start",
+        Action::Stop { .. } => "stop",
+    }
+}

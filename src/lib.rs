@@ -4,9 +4,23 @@
 
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(feature = "cli")]
+pub mod cli;
+pub mod clock;
 pub mod compute;
 pub mod config;
 pub mod domain;
+#[cfg(feature = "aws")]
 pub mod drive;
+#[cfg(feature = "aws")]
+pub mod function;
 pub mod gateway;
+pub mod http;
 pub mod ledger;
+#[cfg(feature = "page")]
+pub mod page;
+pub mod rules;
+#[cfg(feature = "aws")]
+pub mod telemetry;
+#[cfg(feature = "aws")]
+pub mod wiring;

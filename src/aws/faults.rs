@@ -73,6 +73,8 @@ const CODES: &[(FaultKind, &[&str])] = &[
             "InsufficientVolumeCapacity",
             "MaxSpotInstanceCountExceeded",
             "ReservationCapacityExceeded",
+            // "The instance type is not supported in this Availability Zone" and its kin.
+            "Unsupported",
             "VcpuLimitExceeded",
         ],
     ),
@@ -121,12 +123,12 @@ const LONGEST_MESSAGE: usize = 300;
 /// The message has the service's error code and words, or the chain of causes when there was no answer. It never has a
 /// credential: the words of a failed signature, which quote the signed request and with it the session token, are left
 /// out, as are the encoded details of a denial.
-pub(crate) fn fault<E, R>(operation: &str, error: &SdkError<E, R>) -> Fault
+pub fn fault<E, R>(operation: &str, error: SdkError<E, R>) -> Fault
 where
     E: ProvideErrorMetadata + Error + 'static,
     R: std::fmt::Debug,
 {
-    match (error, error.code()) {
+    match (&error, error.code()) {
         (SdkError::ServiceError(_), Some(code)) => {
             let words = words(code, error.message().unwrap_or_default());
             let message = if words.is_empty() {
@@ -137,12 +139,12 @@ where
             Fault::new(kind(code), operation, message)
         }
         // Not `DisplayErrorContext`: it adds the debug form, with the whole answer and its headers.
-        _ => Fault::new(FaultKind::Other, operation, shortened(&causes(error))),
+        _ => Fault::new(FaultKind::Other, operation, shortened(&causes(&error))),
     }
 }
 
 /// The fault of an answer that lacks what the API promises.
-pub(crate) fn incomplete(operation: &str, what: &str) -> Fault {
+pub fn incomplete(operation: &str, what: &str) -> Fault {
     Fault::new(FaultKind::Other, operation, format!("the answer lacks {what}"))
 }
 
@@ -150,6 +152,7 @@ fn kind(code: &str) -> FaultKind {
     CODES
         .iter()
         .find_map(|(kind, codes)| codes.contains(&code).then_some(*kind))
+        .or_else(|| code.ends_with(".NotFound").then_some(FaultKind::NotFound))
         .unwrap_or(FaultKind::Other)
 }
 
@@ -195,14 +198,14 @@ mod tests {
     async fn start(answer: Answer) -> Fault {
         let wire = Wire::new(vec![("StartInstances", answer.clone()); 3]);
         let error = wire
-            .clients()
-            .ec2
+            .aws()
+            .ec2()
             .start_instances()
             .instance_ids("i-1")
             .send()
             .await
             .unwrap_err();
-        fault("ec2:StartInstances", &error)
+        fault("ec2:StartInstances", error)
     }
 
     #[test]
@@ -231,8 +234,8 @@ mod tests {
     async fn throttling_is_tried_three_times() {
         let throttled = Answer::ec2_error("RequestLimitExceeded", "Request limit exceeded.");
         let wire = Wire::new(vec![("StartInstances", throttled); 3]);
-        let call = wire.hurried_clients().ec2.start_instances().instance_ids("i-1").send();
-        let fault = fault("ec2:StartInstances", &call.await.unwrap_err());
+        let call = wire.hurried_aws().ec2().start_instances().instance_ids("i-1").send();
+        let fault = fault("ec2:StartInstances", call.await.unwrap_err());
         assert_eq!(fault.kind, FaultKind::Throttled);
         assert_eq!(wire.left(), Vec::<String>::new());
     }
@@ -249,13 +252,13 @@ mod tests {
                 Answer::json_error("ConditionalCheckFailedException", "The conditional request failed"),
             ),
         ]);
-        let clients = wire.clients();
-        let error = clients.elbv2.modify_rule().rule_arn("r").send().await.unwrap_err();
-        let rule_fault = fault("elasticloadbalancing:ModifyRule", &error);
+        let aws = wire.aws();
+        let error = aws.elb().modify_rule().rule_arn("r").send().await.unwrap_err();
+        let rule_fault = fault("elasticloadbalancing:ModifyRule", error);
         assert_eq!(rule_fault.kind, FaultKind::NotFound);
         assert_eq!(rule_fault.message, "RuleNotFound: One or more rules not found");
-        let error = clients.dynamodb.put_item().table_name("t").send().await.unwrap_err();
-        assert_eq!(fault("dynamodb:PutItem", &error).kind, FaultKind::Conflict);
+        let error = aws.dynamodb().put_item().table_name("t").send().await.unwrap_err();
+        assert_eq!(fault("dynamodb:PutItem", error).kind, FaultKind::Conflict);
     }
 
     #[tokio::test]
@@ -266,8 +269,8 @@ mod tests {
         assert!(lost.message.contains("dispatch failure"), "{}", lost.message);
 
         let wire = Wire::new(vec![("StartInstances", Answer::Never); 3]);
-        let call = wire.hurried_clients().ec2.start_instances().instance_ids("i-1").send();
-        let silent = fault("ec2:StartInstances", &call.await.unwrap_err());
+        let call = wire.hurried_aws().ec2().start_instances().instance_ids("i-1").send();
+        let silent = fault("ec2:StartInstances", call.await.unwrap_err());
         assert_eq!(silent.kind, FaultKind::Other);
         assert!(silent.message.contains("timed out"), "{}", silent.message);
         assert!(wire.asked().len() > 1, "a silent attempt is followed by another");

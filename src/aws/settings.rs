@@ -1,135 +1,94 @@
-//! Region, endpoints, credentials and roots, read from the standard AWS variables.
+//! Region, endpoints and further roots: the standard AWS variables, checked before anything is made of them.
 
 use std::net::IpAddr;
 
-use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-/// Where AWS is and who we are there. Built without `aws-config`: the function's environment says all of it, and the
-/// provider chain would only add to its size.
-#[derive(Debug, Clone)]
-pub struct AwsSettings {
-    /// Such as `eu-central-1`.
-    pub region: String,
-    /// Where to send calls instead of AWS's own endpoints.
-    pub endpoints: Endpoints,
-    pub(super) credentials: SharedCredentialsProvider,
-    /// PEM certificates, checked; trusted beside the compiled-in roots.
-    pub(super) ca_bundle: Option<Vec<u8>>,
-}
+use crate::config::{BadValue, Lookup};
 
 /// Endpoints that replace AWS's own. The one of a service is stronger than the one for all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// `AWS_ENDPOINT_URL`
-    pub all: Option<String>,
-    /// `AWS_ENDPOINT_URL_EC2`
-    pub ec2: Option<String>,
-    /// `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2`
-    pub elbv2: Option<String>,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`
-    pub dynamodb: Option<String>,
-}
-
-/// A variable that is missing or cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct SettingError {
-    pub key: String,
-    /// What is wrong and what is allowed, in words. Never has the value of a secret.
-    pub problem: String,
-}
-
-impl AwsSettings {
-    /// Reads `AWS_REGION` (or `AWS_DEFAULT_REGION`), `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
-    /// `AWS_ENDPOINT_URL` and its forms for single services, and the file that `AWS_CA_BUNDLE` names, once.
-    /// An empty value counts as missing.
-    ///
-    /// # Errors
-    /// All of them at once, each with its key.
-    pub fn from_env(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, Vec<SettingError>> {
-        let lookup = |key: &str| lookup(key).filter(|value| !value.is_empty());
-        let mut errors = Vec::new();
-        let region = lookup("AWS_REGION").or_else(|| lookup("AWS_DEFAULT_REGION"));
-        let region = keep(region_name(region), &mut errors);
-        let key = keep(required("AWS_ACCESS_KEY_ID", &lookup), &mut errors);
-        let secret = keep(required("AWS_SECRET_ACCESS_KEY", &lookup), &mut errors);
-        let endpoints = Endpoints::from_env(&lookup, &mut errors);
-        let ca_bundle = keep(ca_bundle(&lookup), &mut errors);
-        match (region, key, secret, ca_bundle) {
-            (Some(region), Some(key), Some(secret), Some(ca_bundle)) if errors.is_empty() => {
-                let token = lookup("AWS_SESSION_TOKEN");
-                let credentials = Credentials::new(key, secret, token, None, "environment");
-                Ok(AwsSettings {
-                    region,
-                    endpoints,
-                    credentials: SharedCredentialsProvider::new(credentials),
-                    ca_bundle,
-                })
-            }
-            _ => Err(errors),
-        }
-    }
+#[derive(Debug, Clone, Default)]
+pub(super) struct Endpoints {
+    pub(super) all: Option<String>,
+    pub(super) ec2: Option<String>,
+    pub(super) elb: Option<String>,
+    pub(super) dynamodb: Option<String>,
 }
 
 impl Endpoints {
-    pub(super) fn from_env(lookup: &dyn Fn(&str) -> Option<String>, errors: &mut Vec<SettingError>) -> Self {
-        let mut read = |key| keep(endpoint(key, lookup), errors).flatten();
+    pub(super) fn read(lookup: &impl Lookup, bad: &mut Vec<BadValue>) -> Self {
+        let mut read = |key| keep(endpoint(key, lookup), bad).flatten();
         Endpoints {
             all: read("AWS_ENDPOINT_URL"),
             ec2: read("AWS_ENDPOINT_URL_EC2"),
-            elbv2: read("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"),
+            elb: read("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"),
             dynamodb: read("AWS_ENDPOINT_URL_DYNAMODB"),
         }
     }
 }
 
-fn keep<T>(value: Result<T, SettingError>, errors: &mut Vec<SettingError>) -> Option<T> {
-    value.map_err(|error| errors.push(error)).ok()
+/// The value, or its error among the others.
+pub(super) fn keep<T>(value: Result<T, BadValue>, bad: &mut Vec<BadValue>) -> Option<T> {
+    value.map_err(|error| bad.push(error)).ok()
 }
 
-fn wrong(key: &str, problem: impl Into<String>) -> SettingError {
-    SettingError {
-        key: key.to_owned(),
-        problem: problem.into(),
-    }
-}
-
-fn required(key: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<String, SettingError> {
-    lookup(key).ok_or_else(|| wrong(key, "is missing"))
+/// As [`keep`] for several errors.
+pub(super) fn keep_all<T>(value: Result<T, Vec<BadValue>>, bad: &mut Vec<BadValue>) -> Option<T> {
+    value.map_err(|errors| bad.extend(errors)).ok()
 }
 
 /// The region becomes part of a host name, so nothing else may hide in it.
-fn region_name(region: Option<String>) -> Result<String, SettingError> {
-    let Some(region) = region else {
-        return Err(wrong("AWS_REGION", "is missing; such as eu-central-1"));
-    };
+pub(super) fn region(region: String) -> Result<String, BadValue> {
     let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     if region.bytes().all(fits) {
         Ok(region)
     } else {
-        let problem = format!("{region:?} is no region; such as eu-central-1");
-        Err(wrong("AWS_REGION", problem))
+        Err(bad("AWS_REGION", &region, "a region such as eu-central-1".to_owned()))
     }
 }
 
-fn endpoint(key: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<String>, SettingError> {
-    let Some(url) = lookup(key) else {
+/// Further roots as PEM. The HTTP client panics on a certificate it cannot read, so each is tried here first.
+pub(super) fn ca_bundle(lookup: &impl Lookup) -> Result<Option<Vec<u8>>, BadValue> {
+    const KEY: &str = "AWS_CA_BUNDLE";
+    let Some(path) = lookup.get(KEY) else {
         return Ok(None);
     };
-    let ((Some(rest), _) | (None, Some(rest))) = (url.strip_prefix("https://"), url.strip_prefix("http://")) else {
-        return Err(wrong(key, format!("{url:?} does not begin with https:// or http://")));
+    let refused = |why: String| bad(KEY, &path, format!("a readable file of PEM certificates ({why})"));
+    let pem = std::fs::read(&path).map_err(|why| refused(why.to_string()))?;
+    match certificates(&pem) {
+        Ok(0) => Err(refused("it has none".to_owned())),
+        Ok(_) => Ok(Some(pem)),
+        Err(why) => Err(refused(why)),
+    }
+}
+
+/// The number of certificates, all of them readable.
+fn certificates(pem: &[u8]) -> Result<usize, String> {
+    let mut store = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        store.add(certificate).map_err(|error| error.to_string())?;
+    }
+    Ok(store.len())
+}
+
+fn endpoint(key: &str, lookup: &impl Lookup) -> Result<Option<String>, BadValue> {
+    let Some(url) = lookup.get(key) else {
+        return Ok(None);
+    };
+    let refused = |allowed: &str| Err(bad(key, &url, allowed.to_owned()));
+    let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) else {
+        return refused("a URL that begins with https:// or, for a local endpoint, with http://");
     };
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if authority.is_empty() || authority.contains('@') || url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(wrong(key, "is no URL; such as http://127.0.0.1:4566"));
+    let odd = |c: char| c.is_whitespace() || c.is_control() || c == '@';
+    if authority.is_empty() || url.contains(odd) {
+        return refused("a URL such as http://127.0.0.1:4566");
     }
     if url.starts_with("http://") && !is_near(authority) {
-        let problem = format!("{url:?} would send session tokens in the clear; http:// is for local endpoints only");
-        return Err(wrong(key, problem));
+        return refused("https:// for what is not local: http:// would send session tokens in the clear");
     }
     Ok(Some(url))
 }
@@ -144,45 +103,25 @@ fn is_near(authority: &str) -> bool {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         Ok(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
         Err(_) => {
-            !host.contains('.')
-                || [".localhost", ".local", ".internal"]
-                    .iter()
-                    .any(|end| host.ends_with(end))
+            let endings = [".localhost", ".local", ".internal"];
+            !host.contains('.') || endings.iter().any(|end| host.ends_with(end))
         }
     }
 }
 
-/// The HTTP client panics on a certificate it cannot parse, so each is tried here first.
-pub(super) fn ca_bundle(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Option<Vec<u8>>, SettingError> {
-    const KEY: &str = "AWS_CA_BUNDLE";
-    let Some(path) = lookup(KEY).filter(|path| !path.is_empty()) else {
-        return Ok(None);
-    };
-    let pem = std::fs::read(&path).map_err(|error| wrong(KEY, format!("cannot read {path:?}: {error}")))?;
-    match certificates(&pem) {
-        Ok(0) => Err(wrong(KEY, format!("{path:?} has no PEM certificate"))),
-        Ok(_) => Ok(Some(pem)),
-        Err(why) => Err(wrong(
-            KEY,
-            format!("{path:?} has a certificate that cannot be read: {why}"),
-        )),
+fn bad(key: &str, value: &str, allowed: String) -> BadValue {
+    BadValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        allowed,
     }
-}
-
-/// The number of certificates, all of them readable.
-fn certificates(pem: &[u8]) -> Result<usize, String> {
-    let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| error.to_string())?;
-        store.add(certificate).map_err(|error| error.to_string())?;
-    }
-    Ok(store.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::BTreeMap;
 
+    use super::super::{Aws, ROOTS};
     use super::*;
 
     const GOOD: [(&str, &str); 4] = [
@@ -192,57 +131,43 @@ mod tests {
         ("AWS_SESSION_TOKEN", "hidden-token"),
     ];
 
-    fn read(changes: &[(&str, &str)]) -> Result<AwsSettings, Vec<SettingError>> {
-        let map: HashMap<&str, &str> = GOOD.iter().chain(changes).copied().collect();
-        AwsSettings::from_env(&|key| map.get(key).map(|value| (*value).to_owned()))
-    }
-
-    fn keys(result: Result<AwsSettings, Vec<SettingError>>) -> Vec<String> {
-        result.unwrap_err().into_iter().map(|error| error.key).collect()
+    /// The keys of all errors.
+    fn wrong(changes: &[(&'static str, &'static str)]) -> Vec<String> {
+        let map: BTreeMap<_, _> = GOOD.iter().chain(changes).copied().collect();
+        let errors = Aws::from_environment(&map).err().map_or(Vec::new(), |errors| errors.0);
+        errors.into_iter().map(|error| error.key).collect()
     }
 
     #[test]
     fn reads_the_functions_environment() {
-        let settings = read(&[
-            ("AWS_ENDPOINT_URL", "http://127.0.0.1:4566"),
-            ("AWS_ENDPOINT_URL_EC2", ""),
-        ]);
-        let settings = settings.unwrap();
-        assert_eq!(settings.region, "eu-central-1");
-        assert_eq!(settings.endpoints.all.as_deref(), Some("http://127.0.0.1:4566"));
-        assert_eq!(settings.endpoints.ec2, None);
-        let shown = format!("{settings:?}");
+        let mut map: BTreeMap<_, _> = GOOD.into();
+        map.insert("AWS_ENDPOINT_URL", "http://127.0.0.1:4566");
+        map.insert("AWS_ENDPOINT_URL_EC2", "");
+        let aws = Aws::from_environment(&map).unwrap();
+        assert_eq!(aws.region.as_ref(), "eu-central-1");
+        assert_eq!(aws.endpoints.all.as_deref(), Some("http://127.0.0.1:4566"));
+        assert_eq!(aws.endpoints.ec2, None);
+        let shown = format!("{aws:?}");
         assert!(!shown.contains("hidden-"), "{shown}");
+
+        map.insert("AWS_REGION", "");
+        map.insert("AWS_DEFAULT_REGION", "us-east-1");
+        assert_eq!(Aws::from_environment(&map).unwrap().region.as_ref(), "us-east-1");
     }
 
     #[test]
     fn reports_everything_at_once() {
-        let nothing = AwsSettings::from_env(&|_| None);
-        assert_eq!(
-            keys(nothing),
-            ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
-        );
-        let wrong = read(&[
+        let nothing: BTreeMap<&str, &str> = BTreeMap::new();
+        let keys = Aws::from_environment(&nothing).unwrap_err().0;
+        let keys: Vec<_> = keys.into_iter().map(|error| error.key).collect();
+        assert_eq!(keys, ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]);
+        let changes = [
             ("AWS_REGION", "evil.example/#"),
             ("AWS_ENDPOINT_URL", "127.0.0.1:4566"),
             ("AWS_ENDPOINT_URL_DYNAMODB", "http://dynamodb.example.com"),
             ("AWS_CA_BUNDLE", "/nonexistent/roots.pem"),
-        ]);
-        let expected = [
-            "AWS_REGION",
-            "AWS_ENDPOINT_URL",
-            "AWS_ENDPOINT_URL_DYNAMODB",
-            "AWS_CA_BUNDLE",
         ];
-        assert_eq!(keys(wrong), expected);
-    }
-
-    #[test]
-    fn the_default_region_is_the_second_choice() {
-        let settings = read(&[("AWS_DEFAULT_REGION", "us-east-1")]).unwrap();
-        assert_eq!(settings.region, "eu-central-1");
-        let settings = read(&[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "us-east-1")]).unwrap();
-        assert_eq!(settings.region, "us-east-1");
+        assert_eq!(wrong(&changes), changes.map(|(key, _)| key));
     }
 
     #[test]
@@ -253,23 +178,25 @@ mod tests {
             "http://localhost",
             "http://moto:5000",
             "http://10.0.0.7",
+            "https://example.com/prefix",
         ] {
-            assert!(read(&[("AWS_ENDPOINT_URL", near)]).is_ok(), "{near}");
+            assert!(wrong(&[("AWS_ENDPOINT_URL", near)]).is_empty(), "{near}");
         }
         for far in [
             "http://example.com",
             "http://8.8.8.8:80",
             "http://127.0.0.1@example.com/",
+            "http://127.0.0.1.example.com/",
             "ftp://localhost",
             "https://",
         ] {
-            assert!(read(&[("AWS_ENDPOINT_URL", far)]).is_err(), "{far}");
+            assert_eq!(wrong(&[("AWS_ENDPOINT_URL", far)]), ["AWS_ENDPOINT_URL"], "{far}");
         }
     }
 
     #[test]
     fn the_compiled_in_roots_are_five() {
-        assert_eq!(certificates(super::super::clients::ROOTS), Ok(5));
+        assert_eq!(certificates(ROOTS), Ok(5));
     }
 
     #[test]
@@ -277,8 +204,8 @@ mod tests {
         assert!(certificates(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n").is_err());
         assert!(certificates(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
         let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        assert_eq!(keys(read(&[("AWS_CA_BUNDLE", manifest)])), ["AWS_CA_BUNDLE"]);
+        assert_eq!(wrong(&[("AWS_CA_BUNDLE", manifest)]), ["AWS_CA_BUNDLE"]);
         let roots = concat!(env!("CARGO_MANIFEST_DIR"), "/src/aws/roots.pem");
-        assert!(read(&[("AWS_CA_BUNDLE", roots)]).is_ok());
+        assert!(wrong(&[("AWS_CA_BUNDLE", roots)]).is_empty());
     }
 }

@@ -11,7 +11,8 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_types::body::SdkBody;
 
-use super::{Clients, Endpoints};
+use super::Aws;
+use super::settings::Endpoints;
 
 /// What comes back for one attempt of a call.
 #[derive(Debug, Clone)]
@@ -73,16 +74,16 @@ impl Wire {
         })))
     }
 
-    pub(crate) fn clients(&self) -> Clients {
-        self.clients_with_time_through(1)
+    pub(crate) fn aws(&self) -> Aws {
+        self.aws_with_time_through(1)
     }
 
     /// For what ends by a time-out: all time-outs and pauses are divided by 20.
-    pub(crate) fn hurried_clients(&self) -> Clients {
-        self.clients_with_time_through(20)
+    pub(crate) fn hurried_aws(&self) -> Aws {
+        self.aws_with_time_through(20)
     }
 
-    fn clients_with_time_through(&self, divisor: u32) -> Clients {
+    fn aws_with_time_through(&self, divisor: u32) -> Aws {
         let connector = SharedHttpConnector::new(self.clone());
         let http = http_client_fn(move |_, _| connector.clone());
         let endpoints = Endpoints {
@@ -90,10 +91,12 @@ impl Wire {
             ..Endpoints::default()
         };
         let token = Some("hidden-token".to_owned());
-        let credentials =
-            SharedCredentialsProvider::new(Credentials::new("AKIDEXAMPLE", "hidden", token, None, "test"));
-        let sleep = SharedAsyncSleep::new(Divided(divisor));
-        Clients::with("us-east-1", &endpoints, credentials, http, sleep)
+        let credentials = Credentials::new("AKIDEXAMPLE", "hidden", token, None, "test");
+        let credentials = SharedCredentialsProvider::new(credentials);
+        Aws {
+            sleep: SharedAsyncSleep::new(Divided(divisor)),
+            ..Aws::new("us-east-1".to_owned(), credentials, http, endpoints)
+        }
     }
 
     /// The requests' texts (a query string as sent) so far.

@@ -1,1 +1,12 @@
-fn main() {}
+//! The command line.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use proxymanager::cli::{self, Cli};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    proxymanager::telemetry::human("warn");
+    cli::run(Cli::parse()).await
+}

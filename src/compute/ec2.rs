@@ -8,7 +8,7 @@ use std::future::Future;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
 
-use crate::aws::{Clients, at_once, fault};
+use crate::aws::{at_once, fault};
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
@@ -42,10 +42,8 @@ struct Refused {
 
 impl Ec2 {
     /// Makes no call.
-    pub fn new(clients: &Clients) -> Self {
-        Ec2 {
-            client: clients.ec2.clone(),
-        }
+    pub fn new(client: aws_sdk_ec2::Client) -> Self {
+        Ec2 { client }
     }
 
     /// By filter, not by id: an id that does not exist is missing in the answer instead of failing the call.
@@ -57,7 +55,7 @@ impl Ec2 {
             let call = self.client.describe_instances().filters(filter).max_results(PAGE);
             let mut pages = call.into_paginator().send();
             while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| fault(DESCRIBE, &error))?;
+                let page = page.map_err(|error| fault(DESCRIBE, error))?;
                 for instance in page.reservations().iter().flat_map(|one| one.instances()) {
                     let seen = seen(instance)?;
                     found.insert(seen.id.clone(), seen);
@@ -95,20 +93,14 @@ impl Ec2 {
 
     async fn stop_running(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
         let mut refused = in_batch(ids, |ids| stop_call(self.client.clone(), ids, kind)).await;
-        // What is in no state to be stopped may be stopped already, which is what was asked for.
-        let in_conflict: Vec<_> = refused
-            .iter()
-            .filter(|(_, fault)| fault.kind == FaultKind::Conflict)
-            .map(|(id, _)| id.clone())
-            .collect();
-        if !in_conflict.is_empty() {
-            let seen = self.describe_all(&in_conflict).await?;
-            let rests = |id: &ResourceId| {
-                seen.iter()
-                    .any(|seen| seen.id == *id && matches!(seen.power, Power::Stopped | Power::Stopping))
-            };
-            refused.retain(|(id, fault)| fault.kind != FaultKind::Conflict || !rests(id));
-        }
+        // What is gone needs no stop, and what is in no state to be stopped may be stopped already.
+        refused.retain(|(_, fault)| fault.kind != FaultKind::NotFound);
+        let conflicts = refused.iter().filter(|(_, fault)| fault.kind == FaultKind::Conflict);
+        let conflicts: Vec<_> = conflicts.map(|(id, _)| id.clone()).collect();
+        let seen = self.describe_all(&conflicts).await?;
+        let at_rest = |power| matches!(power, Power::Stopping | Power::Stopped | Power::Terminated);
+        let rests = |id: &ResourceId| seen.iter().any(|seen| seen.id == *id && at_rest(seen.power));
+        refused.retain(|(id, _)| !rests(id));
         refused.into_iter().next().map_or(Ok(()), |(_, fault)| Err(fault))
     }
 }
@@ -158,19 +150,17 @@ where
 
 async fn start_call(client: aws_sdk_ec2::Client, ids: Vec<ResourceId>) -> Result<(), Refused> {
     let call = client.start_instances().set_instance_ids(Some(texts(ids)));
-    call.send().await.map(drop).map_err(|error| refused(START, &error))
+    call.send().await.map(drop).map_err(|error| refused(START, error))
 }
 
 async fn stop_call(client: aws_sdk_ec2::Client, ids: Vec<ResourceId>, kind: StopKind) -> Result<(), Refused> {
     let call = client.stop_instances().set_instance_ids(Some(texts(ids)));
     match kind {
-        StopKind::Stop => call.send().await.map(drop).map_err(|error| refused(STOP, &error)),
+        StopKind::Stop => call.send().await.map(drop).map_err(|error| refused(STOP, error)),
         StopKind::Hibernate => match call.clone().hibernate(true).send().await {
             Ok(_) => Ok(()),
-            Err(error) if cannot_hibernate(&error) => {
-                call.send().await.map(drop).map_err(|error| refused(STOP, &error))
-            }
-            Err(error) => Err(refused(STOP, &error)),
+            Err(error) if cannot_hibernate(&error) => call.send().await.map(drop).map_err(|error| refused(STOP, error)),
+            Err(error) => Err(refused(STOP, error)),
         },
     }
 }
@@ -181,13 +171,14 @@ fn cannot_hibernate<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool 
     error.code() == Some("UnsupportedHibernationConfiguration")
 }
 
-fn refused<E, R>(operation: &str, error: &SdkError<E, R>) -> Refused
+fn refused<E, R>(operation: &str, error: SdkError<E, R>) -> Refused
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
     R: std::fmt::Debug,
 {
+    let answered = matches!(error, SdkError::ServiceError(_));
     let fault = fault(operation, error);
-    let divisible = matches!(error, SdkError::ServiceError(_)) && fault.kind != FaultKind::Throttled;
+    let divisible = answered && fault.kind != FaultKind::Throttled;
     Refused { fault, divisible }
 }
 

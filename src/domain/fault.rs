@@ -1,6 +1,10 @@
 //! What went wrong with a call, named by what the caller can do about it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+
+use super::record::FIRST_PAUSE;
 
 /// A failed call. It is a fact like any other: [`plan`](crate::domain::plan::plan) turns it into a phase and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
@@ -51,6 +55,14 @@ impl Fault {
             | FaultKind::NotFound
             | FaultKind::Conflict => true,
             FaultKind::Other => false,
+        }
+    }
+
+    /// The pause after a first failure of this kind. What is merely crowded or in the middle of something passes soon.
+    pub fn pause(&self) -> Duration {
+        match self.kind {
+            FaultKind::Throttled | FaultKind::Conflict => Duration::from_secs(5),
+            FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound | FaultKind::Other => FIRST_PAUSE,
         }
     }
 

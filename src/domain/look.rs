@@ -1,12 +1,17 @@
 //! One run of `plan`: the facts, and what they say in the light of what is remembered.
 
-use super::plan::{Action, Event, EventKind, SOON};
+use std::time::Duration;
+
+use super::plan::{Action, Event, EventKind};
 use super::policy::Needed;
-use super::record::{Attempt, DESCRIBE_IS_STALE_FOR, FIRST_PAUSE, Failure, Record};
+use super::record::{Attempt, DESCRIBE_IS_STALE_FOR, FIRST_PAUSE, Failure, Flip, LONGEST_PAUSE, Record};
 use super::rule::{Action as ListenerAction, Problem, ResourceId, Rule, Side, final_action, with_final};
-use super::seen::{GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen};
-use super::time::{Timestamp, after, since};
-use super::wish;
+use super::seen::{Fact, GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen};
+use super::time::{Timestamp, after, backoff, since};
+
+/// In the first moments after a start the reason shown may still be that of an earlier fall. An action takes up to 12 s,
+/// and the facts are from before it.
+const REASON_IS_OLD_FOR: Duration = Duration::from_secs(15);
 
 pub(super) struct Look<'a> {
     pub(super) now: Timestamp,
@@ -17,7 +22,7 @@ pub(super) struct Look<'a> {
     pub(super) events: Vec<Event>,
 }
 
-impl Look<'_> {
+impl<'a> Look<'a> {
     pub(super) fn event(&mut self, kind: EventKind, why: String) {
         self.events.push(Event {
             at: self.now,
@@ -26,30 +31,67 @@ impl Look<'_> {
         });
     }
 
-    /// Where a route leads: for a minute after our own write the ledger knows better than a Describe.
+    /// Where a route leads: for a minute after our own write the ledger knows better than a Describe, unless a later write
+    /// of ours had no answer.
     pub(super) fn side(&self, route: &RouteSeen) -> Side {
+        let asked_at = self.record.asked.get(&route.id).map(|asked| asked.at);
         match self.record.flips.get(&route.id) {
-            Some(flip) if since(self.now, flip.at) < DESCRIBE_IS_STALE_FOR => flip.side,
+            Some(flip) if self.lately(flip.at) && asked_at.is_none_or(|asked| asked < flip.at) => flip.side,
             Some(_) | None => route.side,
         }
+    }
+
+    /// Whether a route leads there and no write of ours to the other side can be hidden from this look.
+    pub(super) fn surely_on(&self, route: &RouteSeen, side: Side) -> bool {
+        let ours = [&self.record.flips, &self.record.asked];
+        let hidden = |flip: &Flip| flip.side != side && self.lately(flip.at);
+        self.side(route) == side && !ours.iter().any(|writes| writes.get(&route.id).is_some_and(hidden))
     }
 
     pub(super) fn all_routes_on(&self, side: Side) -> bool {
         self.seen.routes.iter().all(|route| self.side(route) == side)
     }
 
-    /// Not before the last route was flipped `settle` ago.
+    pub(super) fn all_surely_on(&self, side: Side) -> bool {
+        self.seen.routes.iter().all(|route| self.surely_on(route, side))
+    }
+
+    pub(super) fn any_route_on(&self, side: Side) -> bool {
+        self.seen.routes.iter().any(|route| self.side(route) == side)
+    }
+
+    /// The routes, another one first after each failure: one that cannot be flipped must not keep the others from it.
+    pub(super) fn routes_in_turn(&self) -> Vec<&'a RouteSeen> {
+        let failed = |of| {
+            self.record
+                .failures
+                .get(&of)
+                .map_or(0, |failure| failure.attempts as usize)
+        };
+        let mut routes: Vec<_> = self.seen.routes.iter().collect();
+        let first = (failed(Attempt::Flip) + failed(Attempt::Park)) % routes.len().max(1);
+        routes.rotate_left(first);
+        routes
+    }
+
+    /// The machines, if they are known. None at all is no knowledge while their target groups cannot be read.
+    pub(super) fn machines(&self) -> Fact<&'a [ResourceSeen]> {
+        match (&self.seen.resources, &self.seen.health) {
+            (Ok(machines), Err(fault)) if machines.is_empty() => Err(fault.clone()),
+            (Ok(machines), _) => Ok(machines),
+            (Err(fault), _) => Err(fault.clone()),
+        }
+    }
+
+    /// Not before all routes have been on the waker for `settle`.
     pub(super) fn settled_at(&self) -> Timestamp {
-        let flips = self
-            .seen
-            .routes
-            .iter()
-            .filter_map(|route| self.record.flips.get(&route.id))
-            .map(|flip| flip.at);
-        after(
-            flips.fold(self.record.wanted_since, Timestamp::max),
-            self.rule.policy.settle,
-        )
+        let settling = self.record.settling_since.unwrap_or(self.now);
+        after(settling, self.rule.policy.settle)
+    }
+
+    /// So recently that a Describe may not show it yet.
+    pub(super) fn lately(&self, at: Timestamp) -> bool {
+        since(self.now, at) < DESCRIBE_IS_STALE_FOR
     }
 
     /// A stop was asked for after this machine's last start and may be on its way, although it still looks alive.
@@ -59,46 +101,59 @@ impl Look<'_> {
         };
         matches!(machine.power, Power::Running | Power::Pending)
             && machine.launched.is_none_or(|launched| launched <= asked)
-            && since(self.now, asked) < DESCRIBE_IS_STALE_FOR
+            && self.lately(asked)
+    }
+
+    /// The health seen now may be that of a machine's former life.
+    fn down_lately(&self) -> bool {
+        let downs = [self.record.last_stop, self.record.last_down];
+        downs.into_iter().flatten().any(|at| self.lately(at))
+    }
+
+    pub(super) fn note_down(&mut self, at: Option<Timestamp>) {
+        self.record.last_down = self.record.last_down.max(at);
     }
 
     /// A start was asked for so recently that `stopped` may be yesterday's news.
-    pub(super) fn start_in_doubt(&self) -> bool {
-        let Some(asked) = self.record.last_start else {
-            return false;
-        };
-        since(self.now, asked) < FIRST_PAUSE && self.record.last_stop.is_none_or(|stop| stop < asked)
+    pub(super) fn started_lately(&self) -> bool {
+        let (start, stop) = (self.record.last_start, self.record.last_stop);
+        start.is_some_and(|start| self.lately(start) && stop.is_none_or(|stop| stop < start))
     }
 
+    /// No start is paused or in doubt. Doubt doubles too: a start that is accepted and comes to nothing, again and again,
+    /// may not tell why.
     pub(super) fn may_start(&self) -> bool {
-        let failed_since = match (&self.record.failure, self.record.last_start) {
-            (Some(failure), Some(start)) => failure.of == Attempt::Start && failure.at >= start,
-            (Some(_) | None, _) => false,
-        };
-        !self.pauses(Attempt::Start) && (!self.start_in_doubt() || failed_since)
+        let (start, stop) = (self.record.last_start, self.record.last_stop);
+        let patience = backoff(FIRST_PAUSE, LONGEST_PAUSE, self.record.starts.saturating_sub(1));
+        let answered = |start| self.start_failed_since(start) || stop.is_some_and(|stop| start <= stop);
+        !self.pauses(Attempt::Start) && start.is_none_or(|start| answered(start) || since(self.now, start) >= patience)
+    }
+
+    fn start_failed_since(&self, start: Timestamp) -> bool {
+        let failure = self.record.failures.get(&Attempt::Start);
+        failure.is_some_and(|failure| failure.at >= start)
     }
 
     /// The last attempt of this kind failed and its pause is not over.
     pub(super) fn pauses(&self, of: Attempt) -> bool {
-        self.record
-            .failure
-            .as_ref()
-            .is_some_and(|failure| failure.of == of && self.now < failure.retry_at)
+        self.pausing(&[of]).is_some()
     }
 
-    pub(super) fn fail(&mut self, of: Attempt, reason: String) {
-        self.record.failure = Some(Failure::next(
-            self.record.failure.as_ref(),
-            self.now,
-            of,
-            FIRST_PAUSE,
-            reason,
-        ));
+    /// The newest failure of these kinds whose pause is not over.
+    pub(super) fn pausing(&self, kinds: &[Attempt]) -> Option<&Failure> {
+        let failures = kinds.iter().filter_map(|of| self.record.failures.get(of));
+        failures
+            .filter(|failure| self.now < failure.retry_at)
+            .max_by_key(|failure| failure.at)
     }
 
-    /// Stopped by hand since this wake began: one of several stays as its owner left it.
+    pub(super) fn fail(&mut self, of: Attempt, pause: Duration, reason: String) {
+        self.record.note_failure(self.now, of, pause, reason);
+    }
+
+    /// One of several stopped by hand stays as its owner left it, until the rule sleeps.
     pub(super) fn stays_stopped(&self, machine: &ResourceSeen) -> bool {
-        wish::stopped_by_hand(&self.record, machine)
+        self.record.left_stopped.contains_key(&machine.id)
     }
 
     pub(super) fn overdue(&self) -> bool {
@@ -107,30 +162,25 @@ impl Look<'_> {
 
     /// A start was accepted and the machine is stopped again, by AWS and not by a user (encrypted volume, no host).
     pub(super) fn fell_back(&self, machines: &[ResourceSeen]) -> Option<String> {
-        let start = self
-            .record
-            .last_start
-            .filter(|start| self.record.wanted_since <= *start)?;
-        let told = self.record.failure.as_ref().is_some_and(|failure| failure.at >= start);
-        // In the first moment after a start the reason may still be that of an earlier fall.
-        if told || since(self.now, start) < SOON {
+        let wanted_since = self.record.wanted_since;
+        let start = self.record.last_start.filter(|start| wanted_since <= *start)?;
+        if self.start_failed_since(start) || since(self.now, start) < REASON_IS_OLD_FOR {
             return None;
         }
         let fallen = machines.iter().filter(|machine| machine.power == Power::Stopped);
-        fallen
-            .filter_map(|m| {
-                m.fell_back
-                    .as_ref()
-                    .map(|why| format!("{} fell back to stopped: {why}.", m.id))
-            })
-            .next()
+        let mut told = fallen.filter_map(|m| Some((&m.id, m.fell_back.as_ref()?)));
+        told.next()
+            .map(|(id, why)| format!("{id} fell back to stopped: {why}."))
     }
 
     /// Each group with a share of the requests has as many healthy targets as the policy wants.
     pub(super) fn ready(&self, machines: &[ResourceSeen], health: &[GroupHealth]) -> bool {
         let is =
             |id: &ResourceId, what: &dyn Fn(&ResourceSeen) -> bool| machines.iter().any(|m| m.id == *id && what(m));
-        let serves = |m: &ResourceSeen| m.power == Power::Running && !self.stop_in_doubt(m);
+        let serves = |m: &ResourceSeen| m.power == Power::Running;
+        if self.down_lately() {
+            return false;
+        }
         if self.rule.policy.healthy == Needed::AtLeast(0) {
             return machines.iter().any(serves);
         }
@@ -208,11 +258,21 @@ impl Look<'_> {
         problems
     }
 
-    /// R's original actions: the ledger's, else made of the parked rule's. P keeps the final action only; what
-    /// authenticates never leaves R.
-    pub(super) fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
+    /// R's original actions, if they are certain enough to act on: a new memory may have been shown a parked rule from
+    /// before its last change.
+    pub(super) fn sure_original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
+        let certain = self.record.originals.contains_key(&route.id) || !self.lately(self.record.born);
+        self.original(route).filter(|_| certain)
+    }
+
+    /// R's original actions: its final one from the ledger, else from the parked rule. What authenticates never leaves R,
+    /// and may have been changed there since.
+    fn original(&self, route: &RouteSeen) -> Option<Vec<ListenerAction>> {
         if let Some(actions) = self.record.originals.get(&route.id) {
-            return Some(actions.clone());
+            return match final_action(actions) {
+                Some(last) if !route.actions.is_empty() => Some(with_final(&route.actions, last)),
+                Some(_) | None => Some(actions.clone()),
+            };
         }
         let parked = match &route.parked {
             Parked::Missing => return None,

@@ -1,63 +1,82 @@
 //! What became of an action, noted in the record.
 
-use std::time::Duration;
-
-use super::fault::{Fault, FaultKind};
+use super::fault::Fault;
 use super::plan::Action;
-use super::record::{Attempt, FIRST_PAUSE, Failure, Flip, Record};
-use super::rule::Side;
+use super::record::{Attempt, Flip, Record};
+use super::rule::{ResourceId, RouteId, Side};
 use super::time::Timestamp;
 
 /// Notes the outcome of one action in `record`. `before` is the record from before the plan: what was noted in advance
 /// is taken back when the call surely had no effect.
 pub fn applied(now: Timestamp, record: &mut Record, before: &Record, action: &Action, outcome: &Result<(), Fault>) {
     let of = match action {
-        Action::Park { .. } => Attempt::Park,
-        Action::FlipToWaker { .. } | Action::FlipToBackend { .. } => Attempt::Flip,
-        Action::Start { .. } => Attempt::Start,
-        Action::Stop { .. } => Attempt::Stop,
+        Action::Park { route, .. } => {
+            if outcome.is_ok() {
+                record.parks.insert(route.clone(), now);
+            }
+            Attempt::Park
+        }
+        Action::FlipToWaker { route, .. } => {
+            flipped(now, record, before, route, Side::Waker, outcome);
+            Attempt::Flip
+        }
+        Action::FlipToBackend { route, .. } => {
+            flipped(now, record, before, route, Side::Backend, outcome);
+            Attempt::Flip
+        }
+        Action::Start { resources } => {
+            if surely_without_effect(resources, outcome) {
+                record.last_start = before.last_start;
+                record.starts = before.starts;
+            }
+            Attempt::Start
+        }
+        Action::Stop { resources, .. } => {
+            if surely_without_effect(resources, outcome) {
+                record.last_stop = before.last_stop;
+            }
+            Attempt::Stop
+        }
     };
-    match (action, outcome) {
-        (Action::FlipToWaker { route, .. }, Ok(())) => {
-            record.flips.insert(
-                route.clone(),
-                Flip {
-                    side: Side::Waker,
-                    at: now,
-                },
-            );
-        }
-        (Action::FlipToBackend { route, .. }, Ok(())) => {
-            record.flips.insert(
-                route.clone(),
-                Flip {
-                    side: Side::Backend,
-                    at: now,
-                },
-            );
-        }
-        (Action::FlipToWaker { route, .. } | Action::FlipToBackend { route, .. }, Err(fault))
-            if !fault.had_no_effect() =>
-        {
-            // The next Describe knows better than an older memory of ours.
-            record.flips.remove(route);
-        }
-        (Action::Stop { .. }, Err(fault)) if fault.had_no_effect() => record.last_stop = before.last_stop,
-        (Action::Start { .. }, Err(fault)) if fault.had_no_effect() => record.last_start = before.last_start,
-        (_, Ok(()) | Err(_)) => {}
-    }
     match outcome {
-        // A start that is accepted may still fall back, so only a running machine ends a start's failure.
-        Ok(()) if of != Attempt::Start => {
-            record.failure.take_if(|failure| failure.of == of);
+        // A start that is accepted may still fall back, so only machines that run end a start's failure.
+        Ok(()) if of == Attempt::Start => {}
+        Ok(()) => {
+            record.failures.remove(&of);
         }
-        Ok(()) => {}
-        Err(fault) => {
-            let pause = match fault.kind {
-                FaultKind::Throttled | FaultKind::Conflict => Duration::from_secs(5),
-                FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound | FaultKind::Other => FIRST_PAUSE,
+        Err(fault) => record.note_failure(now, of, fault.pause(), fault.sentence()),
+    }
+}
+
+fn flipped(
+    now: Timestamp,
+    record: &mut Record,
+    before: &Record,
+    route: &RouteId,
+    side: Side,
+    outcome: &Result<(), Fault>,
+) {
+    let flip = Flip { side, at: now };
+    match outcome {
+        Ok(()) => {
+            record.flips.insert(route.clone(), flip);
+            record.asked.remove(route);
+        }
+        Err(fault) if fault.had_no_effect() => {
+            match before.asked.get(route) {
+                Some(earlier) => record.asked.insert(route.clone(), *earlier),
+                None => record.asked.remove(route),
             };
-            record.failure = Some(Failure::next(record.failure.as_ref(), now, of, pause, fault.sentence()));
+        }
+        Err(_) => {
+            // It may take effect as late as now.
+            record.asked.insert(route.clone(), flip);
         }
     }
+}
+
+/// Of several machines some may have been started or stopped although the call as a whole failed.
+fn surely_without_effect(resources: &[ResourceId], outcome: &Result<(), Fault>) -> bool {
+    let none = outcome.as_ref().is_err_and(Fault::had_no_effect);
+    none && resources.len() <= 1
 }

@@ -77,7 +77,7 @@ pub enum EventKind {
 }
 
 /// While something is expected to happen, look this often.
-pub(super) const SOON: Duration = Duration::from_secs(2);
+const SOON: Duration = Duration::from_secs(2);
 /// While nothing can happen but by somebody's doing.
 const LATER: Duration = Duration::from_secs(60);
 const SHORTEST: Duration = Duration::from_secs(1);
@@ -92,6 +92,9 @@ pub fn plan(now: Timestamp, rule: &Rule, seen: &Seen, stimulus: &Stimulus) -> Pl
         actions: Vec::new(),
         events: Vec::new(),
     };
+    if seen.resources.is_ok() && seen.health.is_ok() {
+        look.record.failures.remove(&Attempt::Look);
+    }
     let problems = look.problems();
     wish::decide(&mut look, stimulus, &problems);
     let phase = next(&mut look, &problems);
@@ -125,7 +128,7 @@ fn finish(mut look: Look<'_>, phase: Phase, problems: Vec<Problem>) -> Plan {
         Err(_) => look.record.snapshot.resources.clone(),
     };
     let step = progress::step(&phase, look.rule.policy.healthy, look.seen);
-    let switched = look.all_routes_on(Side::Backend);
+    let switched = look.all_routes_on(Side::Backend) && !look.seen.routes.is_empty();
     let snapshot = Snapshot {
         phase: phase.clone(),
         step,
@@ -177,18 +180,23 @@ fn withhold(plan: Plan, before: &Record) -> Plan {
 
 fn next_check(look: &Look<'_>, phase: &Phase) -> Timestamp {
     let now = look.now;
+    let later = after(now, LATER);
     let at = match phase {
         Phase::Starting | Phase::Checking | Phase::Switching | Phase::Stopping => after(now, SOON),
-        Phase::Settling if look.actions.is_empty() => look.settled_at(),
+        Phase::Settling if look.actions.is_empty() => look.settled_at().min(later),
         Phase::Settling => after(now, SOON),
-        Phase::Failed(_) => match &look.record.failure {
-            // Looking more often would only be refused more often.
-            Some(failure) if failure.of == Attempt::Look => failure.retry_at,
-            // What failed to become healthy may yet: keep looking, less often.
-            Some(failure) => failure.retry_at.min(after(now, 3 * SOON)),
-            None => after(now, 3 * SOON),
-        },
-        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) => after(now, LATER),
+        Phase::Failed(_) => {
+            let retries = look.record.failures.values().map(|failure| failure.retry_at);
+            let retry = retries.filter(|at| *at > now).min().unwrap_or(later);
+            match look.record.wanted {
+                // What failed to become healthy may yet: keep looking, less often.
+                Wanted::Awake => retry.min(after(now, 3 * SOON)),
+                Wanted::Asleep => retry.min(later),
+            }
+        }
+        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) => later,
     };
-    at.max(after(now, SHORTEST))
+    // What cannot be read is only refused more often when it is asked for more often.
+    let allowed = look.pausing(&[Attempt::Look]).map_or(now, |failure| failure.retry_at);
+    at.max(allowed).max(after(now, SHORTEST))
 }

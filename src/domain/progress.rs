@@ -20,7 +20,7 @@ pub struct Progress {
 
 /// Progress by the median of this rule's last wakes.
 pub fn progress(now: Timestamp, record: &Record) -> Progress {
-    let elapsed = since(now, record.wanted_since);
+    let elapsed = since(now, record.waking_since.unwrap_or(record.wanted_since));
     match (&record.snapshot.phase, typical(&record.wakes)) {
         (Phase::Awake, _) => Progress {
             percent: Some(100),
@@ -106,6 +106,9 @@ pub(super) fn unhealthy_in_words(groups: &[GroupHealth]) -> String {
         .collect();
     words.sort();
     words.dedup();
+    if words.is_empty() {
+        return "The machine runs and is not ready to serve in time.".to_owned();
+    }
     format!(
         "The machine runs and did not become healthy in time: {}.",
         words.join(", ")

@@ -35,23 +35,50 @@ pub struct Record {
     pub wanted: Wanted,
     /// Whether `wanted` was ever decided. Until a first look has seen the machines it is not, and nothing follows from it.
     pub adopted: bool,
-    /// When `wanted` last changed.
+    /// When this memory began.
+    #[serde(default)]
+    pub born: Timestamp,
+    /// When `wanted` last changed; when it was by hand, the time EC2 gives for it.
     pub wanted_since: Timestamp,
     /// Who or what changed it.
     pub wanted_by: String,
     /// The last request that counted as use.
     pub last_request: Option<Timestamp>,
-    /// The moment a wake under way becomes a failed one.
+    /// When the wake under way began: at the wish, or when an awake rule was found dead.
+    #[serde(default)]
+    pub waking_since: Option<Timestamp>,
+    /// The moment a wake under way becomes a failed one. None when no wake is under way.
     pub deadline_at: Option<Timestamp>,
     /// When we last asked for a start. Written before the call.
     pub last_start: Option<Timestamp>,
     /// When we last asked for a stop. Written before the call, taken back when the call surely had no effect.
     pub last_stop: Option<Timestamp>,
-    pub failure: Option<Failure>,
+    /// When a machine was last known to go down other than by us. Health seen up to a minute later may be older than that.
+    #[serde(default)]
+    pub last_down: Option<Timestamp>,
+    /// How many starts this wake has asked for, those taken back not counted.
+    #[serde(default)]
+    pub starts: u32,
+    /// The machines that somebody stopped by hand while the rule as a whole is wanted, and when.
+    #[serde(default)]
+    pub left_stopped: BTreeMap<ResourceId, Timestamp>,
+    /// What failed and is not over. One for each kind: a failed start must not end the pause of a failed park.
+    #[serde(default)]
+    pub failures: BTreeMap<Attempt, Failure>,
     /// R's final say before we touched it, by route.
     pub originals: BTreeMap<RouteId, Vec<Action>>,
     /// Our last successful `ModifyRule`, by route.
     pub flips: BTreeMap<RouteId, Flip>,
+    /// A `ModifyRule` under way, by route. Written before the call; what is left after it had no answer, and for a while
+    /// nobody knows which side the route is on.
+    #[serde(default)]
+    pub asked: BTreeMap<RouteId, Flip>,
+    /// When P was last put right, by route: a Describe that does not show it yet is no reason to make another.
+    #[serde(default)]
+    pub parks: BTreeMap<RouteId, Timestamp>,
+    /// Since when all routes are known to lead to the waker, while the rule is wanted asleep.
+    #[serde(default)]
+    pub settling_since: Option<Timestamp>,
     /// How long the last wakes took, oldest first, in seconds.
     pub wakes: Vec<u32>,
     pub snapshot: Snapshot,
@@ -61,7 +88,7 @@ pub struct Record {
 }
 
 /// Our own write of a route.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flip {
     pub side: Side,
     pub at: Timestamp,
@@ -135,15 +162,23 @@ impl Record {
             rule,
             wanted: Wanted::Awake,
             adopted: false,
+            born: now,
             wanted_since: now,
             wanted_by: "first seen".to_owned(),
             last_request: None,
+            waking_since: None,
             deadline_at: None,
             last_start: None,
             last_stop: None,
-            failure: None,
+            last_down: None,
+            starts: 0,
+            left_stopped: BTreeMap::new(),
+            failures: BTreeMap::new(),
             originals: BTreeMap::new(),
             flips: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            parks: BTreeMap::new(),
+            settling_since: None,
             wakes: Vec::new(),
             snapshot: Snapshot {
                 phase: Phase::Asleep,
@@ -156,6 +191,17 @@ impl Record {
             next_check: now,
             lease: None,
         }
+    }
+
+    /// Notes one more failure.
+    pub fn note_failure(&mut self, now: Timestamp, of: Attempt, pause: Duration, reason: String) {
+        let failure = Failure::next(self.failures.get(&of), now, of, pause, reason);
+        self.failures.insert(of, failure);
+    }
+
+    /// The newest failure that is not over.
+    pub fn failure(&self) -> Option<&Failure> {
+        self.failures.values().max_by_key(|failure| failure.at)
     }
 
     /// Whether somebody else than `owner` has the lease.

@@ -187,6 +187,8 @@ pub enum Problem {
     },
     #[error("the tag {key} is unknown: {allowed}")]
     UnknownTag { key: String, allowed: String },
+    #[error("the tag {key} is not supported by this version yet: remove it")]
+    UnsupportedTag { key: String },
     #[error("the tag {key} differs between the rule's routes ({one:?} and {other:?}): give all of them the same value")]
     ContradictingTags { key: String, one: String, other: String },
     #[error("none of its listener rules is there any more: its machines are left as they are")]
@@ -215,6 +217,12 @@ pub enum Problem {
     NotAForward { route: RouteId, kind: String },
     #[error("{route} forwards to a waker target group and to others at once: forward it to the backend alone")]
     MixedForward { route: RouteId },
+    #[error("{route} is the listener's default rule, which has no conditions: put a managed rule in front of it")]
+    DefaultRule { route: RouteId },
+    #[error(
+        "the backend of {route} is also reachable through {by}, so it could be in use unseen: give both one autostopping:name"
+    )]
+    AlsoReachable { route: RouteId, by: RouteId },
     #[error("the target group {group} has targets of type {kind}: only instance targets can be started and stopped")]
     TargetType { group: GroupId, kind: String },
     #[error(
@@ -235,10 +243,12 @@ impl Problem {
     pub fn may_wake(&self) -> bool {
         match self {
             Problem::ContradictingTags { .. }
+            | Problem::UnsupportedTag { .. }
             | Problem::Terminated { .. }
             | Problem::InAutoScalingGroup { .. }
             | Problem::SharedInstance { .. }
-            | Problem::SameConditions { .. } => true,
+            | Problem::SameConditions { .. }
+            | Problem::AlsoReachable { .. } => true,
             Problem::UnreadableTag { .. }
             | Problem::UnknownTag { .. }
             | Problem::NoRoutes
@@ -246,6 +256,7 @@ impl Problem {
             | Problem::UnreadableConditions { .. }
             | Problem::NotAForward { .. }
             | Problem::MixedForward { .. }
+            | Problem::DefaultRule { .. }
             | Problem::TargetType { .. }
             | Problem::ForeignController { .. }
             | Problem::NoWaker { .. }

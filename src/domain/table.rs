@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::matching::Condition;
-use super::rule::{Action, GroupId, RouteId};
+use super::rule::{Action, GroupId, RouteId, RuleName};
 use super::seen::Parked;
 use super::time::Timestamp;
 
@@ -20,6 +20,9 @@ pub struct RouteTable {
     pub schema: u32,
     pub read_at: Timestamp,
     pub listeners: Vec<Listener>,
+    /// The names of the managed routes as of this reading. A name made from a target group must outlive the loss of P.
+    #[serde(default)]
+    pub names: BTreeMap<RouteId, RuleName>,
 }
 
 /// One listener of an Application Load Balancer.

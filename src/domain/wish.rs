@@ -49,93 +49,130 @@ fn want(look: &mut Look<'_>, wanted: Wanted, by: String) {
     record.adopted = true;
     record.wanted_since = look.now;
     record.wanted_by = by;
-    record.failure = None;
-    record.deadline_at = match wanted {
-        Wanted::Awake => Some(after(look.now, look.rule.policy.deadline)),
-        Wanted::Asleep => None,
-    };
+    record.starts = 0;
+    record.left_stopped.clear();
+    record.failures.clear();
+    record.settling_since = None;
+    match wanted {
+        Wanted::Awake => wake_begins(look),
+        Wanted::Asleep => {
+            record.waking_since = None;
+            record.deadline_at = None;
+        }
+    }
+}
+
+/// A wake is under way from now on, and has its time.
+pub(super) fn wake_begins(look: &mut Look<'_>) {
+    look.record.waking_since = Some(look.now);
+    look.record.deadline_at = Some(after(look.now, look.rule.policy.deadline));
 }
 
 /// A rule without a record is taken as it is found. One whose machine runs is awake, wherever its routes lead: without
-/// memory nobody can tell that the machine is not in use.
+/// memory nobody can tell that the machine is not in use. One at rest is asleep, wherever its routes lead: nobody asked.
 fn take_what_is(look: &mut Look<'_>) {
-    let Ok(machines) = &look.seen.resources else { return };
-    look.record.adopted = true;
+    let Ok(machines) = look.machines() else { return };
+    if look.seen.routes.is_empty() || machines.is_empty() {
+        return;
+    }
     let at_rest = machines
         .iter()
         .all(|m| matches!(m.power, Power::Stopped | Power::Stopping | Power::Terminated));
-    if look.all_routes_on(Side::Waker) && at_rest && !look.seen.routes.is_empty() {
+    look.record.adopted = true;
+    if at_rest {
         look.record.wanted = Wanted::Asleep;
     } else if !look.all_routes_on(Side::Backend) {
-        look.record.deadline_at = Some(after(look.now, look.rule.policy.deadline));
+        // The memory that got lost may have been of a stop under way.
+        look.record.last_stop = Some(look.now);
+        wake_begins(look);
     }
 }
 
 fn by_hand(look: &mut Look<'_>) {
     let Ok(machines) = &look.seen.resources else { return };
-    let mut present = machines.iter().filter(|m| m.power != Power::Terminated).peekable();
-    if present.peek().is_none() {
+    let present = || machines.iter().filter(|m| m.power != Power::Terminated);
+    if present().next().is_none() {
         return;
     }
     match look.record.wanted {
         Wanted::Awake => {
-            if present.all(|m| stopped_by_hand(&look.record, m)) {
+            for machine in machines {
+                remember_left_stopped(&mut look.record, machine);
+            }
+            if present().all(|m| look.stays_stopped(m)) {
+                let stopped = look.record.left_stopped.values().max().copied();
                 want(look, Wanted::Asleep, "stopped by hand".to_owned());
+                // Not the moment we noticed: a start by hand may have come between.
+                look.record.wanted_since = stopped.unwrap_or(look.now).min(look.now);
             }
         }
         Wanted::Asleep => {
-            let launched = present
+            let launched = present()
                 .filter(|m| started_by_hand(&look.record, m))
                 .filter_map(|m| m.launched)
                 .max();
             if let Some(launched) = launched {
                 want(look, Wanted::Awake, "started by hand".to_owned());
+                look.record.wanted_since = launched.min(look.now);
                 look.record.last_request = Some(launched.min(look.now));
             }
         }
     }
 }
 
-/// At rest, by a user's call later than our last start and than the wish to be awake.
-pub(super) fn stopped_by_hand(record: &Record, machine: &ResourceSeen) -> bool {
+/// Remembered by name, since a later start of the others makes the stop look like an earlier one.
+fn remember_left_stopped(record: &mut Record, machine: &ResourceSeen) {
+    if let Some(at) = machine.changed_by_user
+        && stopped_by_hand(record, machine)
+    {
+        record.left_stopped.insert(machine.id.clone(), at);
+    }
+    let up = matches!(machine.power, Power::Pending | Power::Running);
+    let left = record.left_stopped.get(&machine.id);
+    // Both times are EC2's, so a Describe from before the stop cannot be mistaken for a new start.
+    if left.is_some_and(|left| up && machine.launched.is_some_and(|launched| launched >= *left)) {
+        record.left_stopped.remove(&machine.id);
+    }
+}
+
+/// At rest, by a user's call later than any call of ours and than the wish to be awake.
+fn stopped_by_hand(record: &Record, machine: &ResourceSeen) -> bool {
+    let ours = [record.last_start, record.last_stop, Some(record.wanted_since)];
     matches!(machine.power, Power::Stopped | Power::Stopping)
         && machine.fell_back.is_none()
-        && machine.changed_by_user.is_some_and(|at| {
-            later_than(
-                at,
-                [record.last_start, record.last_stop, Some(record.wanted_since)],
-                STOP_GRAIN,
-            )
-        })
+        && machine
+            .changed_by_user
+            .is_some_and(|at| later_than(at, &ours, CLOCKS_DIFFER))
 }
 
-/// Up, and launched later than our last stop and than the wish to be asleep.
+/// Up, launched later than our last stop and than the wish to be asleep, and not by a start of ours that this wish
+/// overtook.
 fn started_by_hand(record: &Record, machine: &ResourceSeen) -> bool {
+    let ours = record.last_start.filter(|start| Some(*start) > record.last_stop);
     matches!(machine.power, Power::Pending | Power::Running)
         && machine.launched.is_some_and(|at| {
-            later_than(
-                at,
-                [record.last_start, record.last_stop, Some(record.wanted_since)],
-                START_GRAIN,
-            )
+            later_than(at, &[record.last_stop, Some(record.wanted_since)], WHOLE_SECONDS)
+                && later_than(at, &[ours], CLOCKS_DIFFER)
         })
 }
 
-/// EC2 writes its times by a clock of its own.
-fn later_than<const N: usize>(at: Timestamp, ours: [Option<Timestamp>; N], grain: Duration) -> bool {
-    ours.into_iter().flatten().all(|our| at > after(our, grain))
+fn later_than(at: Timestamp, ours: &[Option<Timestamp>], grain: Duration) -> bool {
+    ours.iter().flatten().all(|our| at > after(*our, grain))
 }
 
-/// EC2 writes whole seconds. Taking our own start for somebody's keeps a machine running: a small error on the safe side.
-const START_GRAIN: Duration = Duration::from_secs(1);
-/// Taking our own stop for somebody's would forget a request, so the clocks may differ by a minute.
-const STOP_GRAIN: Duration = Duration::from_secs(60);
+/// EC2 writes whole seconds. Somebody's start must not be missed for being close to our stop: it would be stopped again.
+const WHOLE_SECONDS: Duration = Duration::from_secs(1);
+/// EC2 writes its times by a clock of its own, when the call arrives. Taking our own stop for somebody's would forget a
+/// request, taking our own start for somebody's would undo a command.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// A wake that failed, and for which nobody asks any more, ends: never billing and a page for ever.
 fn give_up(look: &mut Look<'_>) {
-    let unasked = look.record.last_request.unwrap_or(look.record.wanted_since);
-    let waking = look.record.wanted == Wanted::Awake && !look.all_routes_on(Side::Backend);
-    if waking && look.overdue() && since(look.now, unasked) >= look.rule.policy.idle {
+    let Some(deadline) = look.record.deadline_at else {
+        return;
+    };
+    let unasked = look.record.last_request.map_or(deadline, |asked| asked.max(deadline));
+    if look.record.wanted == Wanted::Awake && since(look.now, unasked) >= look.rule.policy.idle && look.overdue() {
         want(
             look,
             Wanted::Asleep,

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "aws")]
 pub mod dynamodb;
+pub mod lease;
 pub mod memory;
 
 use std::future::Future;
+use std::time::Duration;
 
 use crate::domain::fault::Fault;
 use crate::domain::plan::Event;
@@ -61,14 +63,22 @@ pub trait Ledger: Sync {
     /// Stores a newly read table and ends the claim. The later `read_at` wins.
     fn store_table(&self, table: &RouteTable) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
-    /// Makes `rule` the owner of these machines unless another rule is; returns the owner of each, in order.
-    /// `known` tells whether another owner still exists; a machine whose owner is gone changes hands.
+    /// Notes that `rule` claims these machines (and no others any more), and returns for each, in order, another rule that
+    /// claims it too, if there is one. `known` tells whether a rule still exists: the claims of one that is gone are
+    /// deleted. One item a claim (pk `machine#ID`, sk `claim#RULE`), so that both claimants learn of each other.
     fn own(
         &self,
         rule: &RuleName,
         machines: &[ResourceId],
+        no_longer: &[ResourceId],
         known: &(dyn Fn(&RuleName) -> bool + Sync),
-    ) -> impl Future<Output = Result<Vec<RuleName>, LedgerError>> + Send;
+    ) -> impl Future<Output = Result<Vec<Option<RuleName>>, LedgerError>> + Send;
+
+    /// Enters one held request and returns how many have entered in this window and the one before it, itself included.
+    /// Windows are `window` long and counted from the epoch (pk `held`, sk the window's number, an atomic counter that
+    /// expires), so nothing leaks when an environment dies: with `window` at least the longest hold, the count is never
+    /// less than the number held at once.
+    fn enter_hold(&self, now: Timestamp, window: Duration) -> impl Future<Output = Result<u32, LedgerError>> + Send;
 
     /// Appends to a rule's history; entries expire after `KEEP_HISTORY`.
     fn append(&self, rule: &RuleName, events: &[Event]) -> impl Future<Output = Result<(), LedgerError>> + Send;

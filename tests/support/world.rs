@@ -1,225 +1,272 @@
-//! A load balancer with rules, and machines behind it.
+//! A small account: a load balancer with a listener, a waker, instances and listener rules.
 
-use std::collections::BTreeMap;
+use super::aws::{Api, first};
+use super::moto::Moto;
 
-use aws_sdk_ec2::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_ec2::types::InstanceType;
-use aws_sdk_elasticloadbalancingv2::types::{
-    Action, ActionTypeEnum, ProtocolEnum, RuleCondition, Tag, TargetDescription, TargetTypeEnum,
-};
-use aws_smithy_http_client::Builder;
+/// The tag that makes a listener rule a managed route.
+pub const IDLE: (&str, &str) = ("autostopping:idle", "1h");
 
-use super::{Moto, REGION};
+/// A moto of its own with an account and a ledger in it.
+pub struct Scene {
+    pub moto: Moto,
+    pub world: World,
+    /// Of the function and of the command line.
+    pub environment: Vec<(String, String)>,
+}
 
-/// One load balancer with two listeners, a waker and two backends of two machines each. The listeners' default action is
-/// the waker, and there are no rules yet.
+impl Scene {
+    pub fn new() -> Self {
+        let moto = Moto::start();
+        let world = World::new(Api { port: moto.port });
+        moto.create_table("ledger");
+        let environment = world.environment(moto.port, "ledger");
+        Scene {
+            moto,
+            world,
+            environment,
+        }
+    }
+
+    /// As an operator does in the console, so that no stop of ours is on its way afterwards.
+    pub fn stop_by_hand(&self, site: &Site) {
+        for instance in &site.instances {
+            self.world.api.ec2("StopInstances", &[("InstanceId.1", instance)]);
+        }
+    }
+
+    /// The environment with one value changed.
+    pub fn with(&self, key: &str, value: &str) -> Vec<(String, String)> {
+        let others = self.environment.iter().filter(|(name, _)| name != key).cloned();
+        others.chain([(key.to_owned(), value.to_owned())]).collect()
+    }
+
+    /// The site asleep: its machine stopped, its route on the waker.
+    pub fn asleep(&self, host: &str, priority: &str, tags: &[(&str, &str)]) -> Site {
+        let tags: Vec<_> = tags.iter().copied().chain([IDLE]).collect();
+        let site = self.world.site(host, priority, Shape::Plain, &tags);
+        self.stop_by_hand(&site);
+        let name = host.split('.').next().expect("a host has a first label");
+        super::succeed(&self.environment, &["sleep", name]);
+        site
+    }
+}
+
+/// What every test starts from.
 pub struct World {
-    pub ec2: aws_sdk_ec2::Client,
-    pub elbv2: aws_sdk_elasticloadbalancingv2::Client,
-    pub load_balancer: String,
-    /// On the ports 80 and 8080.
-    pub listeners: [String; 2],
+    pub api: Api,
+    pub subnet: String,
+    pub vpc: String,
+    pub balancer: String,
+    pub listener: String,
+    /// The waker's target group; the listener's default action forwards there.
     pub waker: String,
-    pub groups: [String; 2],
-    /// The machines of the first group, then those of the second.
-    pub machines: [String; 4],
+}
+
+/// How the final action of a listener rule forwards, and what stands before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    Plain,
+    WeightedSticky,
+    Oidc,
+    Cognito,
+}
+
+/// One managed listener rule.
+pub struct Site {
+    pub rule: String,
+    pub group: String,
+    pub instances: Vec<String>,
 }
 
 impl World {
-    pub async fn create(moto: &Moto) -> World {
-        let (ec2, elbv2) = clients(moto);
-        let vpc = ec2.create_vpc().cidr_block("10.0.0.0/16").send().await.unwrap();
-        let vpc = vpc.vpc.unwrap().vpc_id.unwrap();
-        let mut subnets = Vec::new();
-        for (zone, block) in [("us-east-1a", "10.0.1.0/24"), ("us-east-1b", "10.0.2.0/24")] {
-            let subnet = ec2
-                .create_subnet()
-                .vpc_id(&vpc)
-                .availability_zone(zone)
-                .cidr_block(block);
-            subnets.push(subnet.send().await.unwrap().subnet.unwrap().subnet_id.unwrap());
-        }
-        let started = ec2
-            .run_instances()
-            .image_id("ami-12c6146b")
-            .instance_type(InstanceType::T3Micro)
-            .subnet_id(&subnets[0])
-            .min_count(4)
-            .max_count(4);
-        let started = started.send().await.unwrap();
-        let machines = started
-            .instances()
-            .iter()
-            .map(|machine| machine.instance_id.clone().unwrap());
-        let machines: [String; 4] = machines.collect::<Vec<_>>().try_into().unwrap();
-
-        let balancer = elbv2.create_load_balancer().name("web").set_subnets(Some(subnets));
-        let balancer = balancer.send().await.unwrap().load_balancers.unwrap().remove(0);
-        let load_balancer = balancer.load_balancer_arn.unwrap();
-        let waker = elbv2
-            .create_target_group()
-            .name("waker")
-            .target_type(TargetTypeEnum::Lambda);
-        let waker = waker.send().await.unwrap().target_groups.unwrap().remove(0);
-        let waker = waker.target_group_arn.unwrap();
-        let mut groups = Vec::new();
-        for (name, machines) in [("site", &machines[..2]), ("api", &machines[2..])] {
-            let group = elbv2
-                .create_target_group()
-                .name(name)
-                .protocol(ProtocolEnum::Http)
-                .port(80)
-                .vpc_id(&vpc)
-                .target_type(TargetTypeEnum::Instance);
-            let group = group.send().await.unwrap().target_groups.unwrap().remove(0);
-            let group = group.target_group_arn.unwrap();
-            let targets = machines.iter().map(|id| TargetDescription::builder().id(id).build());
-            let register = elbv2.register_targets().target_group_arn(&group);
-            register.set_targets(Some(targets.collect())).send().await.unwrap();
-            groups.push(group);
-        }
-        let mut listeners = Vec::new();
-        for port in [80, 8080] {
-            let listener = elbv2
-                .create_listener()
-                .load_balancer_arn(&load_balancer)
-                .protocol(ProtocolEnum::Http)
-                .port(port)
-                .default_actions(actions::to(&waker));
-            let listener = listener.send().await.unwrap().listeners.unwrap().remove(0);
-            listeners.push(listener.listener_arn.unwrap());
-        }
+    pub fn new(api: Api) -> Self {
+        let vpc = first(&api.ec2("CreateVpc", &[("CidrBlock", "10.0.0.0/16")]), "vpcId");
+        let subnet = |cidr: &str, zone: &str| {
+            let made = api.ec2(
+                "CreateSubnet",
+                &[("VpcId", &vpc), ("CidrBlock", cidr), ("AvailabilityZone", zone)],
+            );
+            first(&made, "subnetId")
+        };
+        let (one, two) = (subnet("10.0.1.0/24", "us-east-1a"), subnet("10.0.2.0/24", "us-east-1b"));
+        let made = api.elb(
+            "CreateLoadBalancer",
+            &[
+                ("Name", "shared"),
+                ("Subnets.member.1", &one),
+                ("Subnets.member.2", &two),
+            ],
+        );
+        let balancer = first(&made, "LoadBalancerArn");
+        let made = api.elb("CreateTargetGroup", &[("Name", "waker"), ("TargetType", "lambda")]);
+        let waker = first(&made, "TargetGroupArn");
+        let listener = api.elb(
+            "CreateListener",
+            &[
+                ("LoadBalancerArn", &balancer),
+                ("Protocol", "HTTP"),
+                ("Port", "80"),
+                ("DefaultActions.member.1.Type", "forward"),
+                ("DefaultActions.member.1.TargetGroupArn", &waker),
+            ],
+        );
         World {
-            ec2,
-            elbv2,
-            load_balancer,
-            listeners: listeners.try_into().unwrap(),
+            api,
+            subnet: one,
+            vpc,
+            balancer,
+            listener: first(&listener, "ListenerArn"),
             waker,
-            groups: groups.try_into().unwrap(),
-            machines,
         }
     }
 
-    /// A rule for one host; returns its ARN.
-    pub async fn rule(
-        &self,
-        listener: usize,
-        priority: i32,
-        host: &str,
-        actions: Vec<Action>,
-        tags: &[(&str, &str)],
-    ) -> String {
-        let tags = tags
+    pub fn group(&self, name: &str) -> String {
+        let parameters = [
+            ("Name", name),
+            ("Protocol", "HTTP"),
+            ("Port", "80"),
+            ("VpcId", self.vpc.as_str()),
+        ];
+        first(&self.api.elb("CreateTargetGroup", &parameters), "TargetGroupArn")
+    }
+
+    /// A running instance that may be managed, registered with the group.
+    pub fn instance(&self, group: &str) -> String {
+        let made = self.api.ec2(
+            "RunInstances",
+            &[
+                ("ImageId", "ami-12c6146b"),
+                ("InstanceType", "t3.micro"),
+                ("MinCount", "1"),
+                ("MaxCount", "1"),
+                ("SubnetId", &self.subnet),
+                ("TagSpecification.1.ResourceType", "instance"),
+                ("TagSpecification.1.Tag.1.Key", "autostopping:managed"),
+                ("TagSpecification.1.Tag.1.Value", "true"),
+            ],
+        );
+        let instance = first(&made, "instanceId");
+        self.register(group, &instance);
+        instance
+    }
+
+    pub fn register(&self, group: &str, instance: &str) {
+        self.api.elb(
+            "RegisterTargets",
+            &[("TargetGroupArn", group), ("Targets.member.1.Id", instance)],
+        );
+    }
+
+    /// A managed listener rule for a host, with one instance behind it.
+    pub fn site(&self, host: &str, priority: &str, shape: Shape, tags: &[(&str, &str)]) -> Site {
+        let name = host.split('.').next().expect("a host has a first label");
+        let group = self.group(name);
+        let instance = self.instance(&group);
+        let second = (shape == Shape::WeightedSticky).then(|| self.group(&format!("{name}-two")));
+        let instances = match &second {
+            Some(second) => vec![instance, self.instance(second)],
+            None => vec![instance],
+        };
+        let rule = self.route(host, priority, &actions(shape, &group, second.as_deref()), tags);
+        Site { rule, group, instances }
+    }
+
+    /// A listener rule for a host with these actions and tags.
+    pub fn route(&self, host: &str, priority: &str, actions: &[(String, String)], tags: &[(&str, &str)]) -> String {
+        let mut parameters: Vec<(String, String)> = vec![
+            ("ListenerArn".into(), self.listener.clone()),
+            ("Priority".into(), priority.into()),
+            ("Conditions.member.1.Field".into(), "host-header".into()),
+            (
+                "Conditions.member.1.HostHeaderConfig.Values.member.1".into(),
+                host.into(),
+            ),
+        ];
+        parameters.extend_from_slice(actions);
+        for (index, (key, value)) in tags.iter().enumerate() {
+            parameters.push((format!("Tags.member.{}.Key", index + 1), (*key).into()));
+            parameters.push((format!("Tags.member.{}.Value", index + 1), (*value).into()));
+        }
+        let parameters: Vec<_> = parameters
             .iter()
-            .map(|(key, value)| Tag::builder().key(*key).value(*value).build());
-        let tags: Vec<_> = tags.collect();
-        let condition = RuleCondition::builder().field("host-header").values(host).build();
-        let rule = self
-            .elbv2
-            .create_rule()
-            .listener_arn(&self.listeners[listener])
-            .priority(priority)
-            .conditions(condition)
-            .set_actions(Some(actions))
-            .set_tags((!tags.is_empty()).then_some(tags));
-        rule.send().await.unwrap().rules.unwrap().remove(0).rule_arn.unwrap()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        first(&self.api.elb("CreateRule", &parameters), "RuleArn")
     }
 
-    /// The state of each machine, in AWS's words.
-    pub async fn states(&self) -> BTreeMap<String, String> {
-        let described = self.ec2.describe_instances().send().await.unwrap();
-        let machines = described.reservations().iter().flat_map(|one| one.instances());
-        let state =
-            |machine: &aws_sdk_ec2::types::Instance| machine.state()?.name().map(|name| name.as_str().to_owned());
-        machines
-            .map(|machine| (machine.instance_id.clone().unwrap(), state(machine).unwrap()))
-            .collect()
+    /// The environment of a function or a command line that runs this account, through an API on another port.
+    pub fn environment(&self, port: u16, table: &str) -> Vec<(String, String)> {
+        [
+            ("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{port}")),
+            ("AWS_REGION", super::aws::REGION.to_owned()),
+            ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+            ("AUTOSTOPPING_LISTENERS", self.listener.clone()),
+            ("AUTOSTOPPING_LEDGER", format!("dynamodb:{table}")),
+            ("AUTOSTOPPING_WAKER", self.waker.clone()),
+            ("AUTOSTOPPING_SETTLE", "1s".to_owned()),
+            ("AUTOSTOPPING_LOG", "info".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
     }
 }
 
-fn clients(moto: &Moto) -> (aws_sdk_ec2::Client, aws_sdk_elasticloadbalancingv2::Client) {
-    let http = Builder::new().build_http();
-    let credentials = Credentials::new("testing", "testing", None, None, "tests");
-    let ec2 = aws_sdk_ec2::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .endpoint_url(moto.url())
-        .credentials_provider(credentials.clone())
-        .http_client(http.clone())
-        .build();
-    let elbv2 = aws_sdk_elasticloadbalancingv2::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .endpoint_url(moto.url())
-        .credentials_provider(credentials)
-        .http_client(http)
-        .build();
-    (
-        aws_sdk_ec2::Client::from_conf(ec2),
-        aws_sdk_elasticloadbalancingv2::Client::from_conf(elbv2),
-    )
-}
-
-/// The actions that must survive a sleep.
-pub mod actions {
-    use aws_sdk_elasticloadbalancingv2::types::{
-        AuthenticateCognitoActionConfig, AuthenticateOidcActionConfig, ForwardActionConfig,
-        TargetGroupStickinessConfig, TargetGroupTuple,
+/// Actions in the query protocol.
+pub fn actions(shape: Shape, group: &str, second: Option<&str>) -> Vec<(String, String)> {
+    let oidc = [
+        ("Type", "authenticate-oidc"),
+        ("Order", "1"),
+        ("AuthenticateOidcConfig.Issuer", "https://login.example.com"),
+        (
+            "AuthenticateOidcConfig.AuthorizationEndpoint",
+            "https://login.example.com/authorize",
+        ),
+        (
+            "AuthenticateOidcConfig.TokenEndpoint",
+            "https://login.example.com/token",
+        ),
+        (
+            "AuthenticateOidcConfig.UserInfoEndpoint",
+            "https://login.example.com/me",
+        ),
+        ("AuthenticateOidcConfig.ClientId", "client"),
+        ("AuthenticateOidcConfig.ClientSecret", "secret"),
+        ("AuthenticateOidcConfig.OnUnauthenticatedRequest", "authenticate"),
+    ];
+    let cognito = [
+        ("Type", "authenticate-cognito"),
+        ("Order", "1"),
+        (
+            "AuthenticateCognitoConfig.UserPoolArn",
+            "arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_pool",
+        ),
+        ("AuthenticateCognitoConfig.UserPoolClientId", "client"),
+        ("AuthenticateCognitoConfig.UserPoolDomain", "domain"),
+    ];
+    let before: &[(&str, &str)] = match shape {
+        Shape::Plain | Shape::WeightedSticky => &[],
+        Shape::Oidc => &oidc,
+        Shape::Cognito => &cognito,
     };
-
-    use super::{Action, ActionTypeEnum};
-
-    /// A forward in the older form.
-    pub fn to(group: &str) -> Action {
-        let action = Action::builder().r#type(ActionTypeEnum::Forward);
-        action.target_group_arn(group).build()
+    let mut parameters: Vec<_> = before
+        .iter()
+        .map(|(k, v)| (format!("Actions.member.1.{k}"), (*v).to_owned()))
+        .collect();
+    let last = if before.is_empty() { 1 } else { 2 };
+    let mut add = |key: &str, value: &str| parameters.push((format!("Actions.member.{last}.{key}"), value.to_owned()));
+    add("Type", "forward");
+    add("Order", &last.to_string());
+    match second {
+        None => add("TargetGroupArn", group),
+        Some(second) => {
+            add("ForwardConfig.TargetGroups.member.1.TargetGroupArn", group);
+            add("ForwardConfig.TargetGroups.member.1.Weight", "80");
+            add("ForwardConfig.TargetGroups.member.2.TargetGroupArn", second);
+            add("ForwardConfig.TargetGroups.member.2.Weight", "20");
+            add("ForwardConfig.TargetGroupStickinessConfig.Enabled", "true");
+            add("ForwardConfig.TargetGroupStickinessConfig.DurationSeconds", "600");
+        }
     }
-
-    fn last(group: &str) -> Action {
-        let action = Action::builder().r#type(ActionTypeEnum::Forward).order(2);
-        action.target_group_arn(group).build()
-    }
-
-    /// To both groups by weight, with stickiness.
-    pub fn weighted_and_sticky(groups: &[String; 2]) -> Action {
-        let group = |arn: &str, weight| TargetGroupTuple::builder().target_group_arn(arn).weight(weight).build();
-        let sticky = TargetGroupStickinessConfig::builder()
-            .enabled(true)
-            .duration_seconds(3600);
-        let config = ForwardActionConfig::builder()
-            .target_groups(group(&groups[0], 70))
-            .target_groups(group(&groups[1], 30))
-            .target_group_stickiness_config(sticky.build());
-        let action = Action::builder().r#type(ActionTypeEnum::Forward);
-        action.forward_config(config.build()).build()
-    }
-
-    /// A login by OIDC, then a forward.
-    pub fn behind_oidc(group: &str) -> Vec<Action> {
-        let config = AuthenticateOidcActionConfig::builder()
-            .issuer("https://id.example.com")
-            .authorization_endpoint("https://id.example.com/authorize")
-            .token_endpoint("https://id.example.com/token")
-            .user_info_endpoint("https://id.example.com/user")
-            .client_id("client")
-            .client_secret("a-client-secret")
-            .scope("openid email")
-            .session_timeout(3600)
-            .authentication_request_extra_params("prompt", "login");
-        let login = Action::builder().r#type(ActionTypeEnum::AuthenticateOidc).order(1);
-        vec![login.authenticate_oidc_config(config.build()).build(), last(group)]
-    }
-
-    /// A login by Cognito, then a forward.
-    pub fn behind_cognito(group: &str) -> Vec<Action> {
-        let config = AuthenticateCognitoActionConfig::builder()
-            .user_pool_arn("arn:aws:cognito-idp:us-east-1:123456789012:userpool/us-east-1_abc")
-            .user_pool_client_id("client")
-            .user_pool_domain("login")
-            .scope("openid")
-            .session_timeout(7200)
-            .authentication_request_extra_params("lang", "de");
-        let login = Action::builder().r#type(ActionTypeEnum::AuthenticateCognito).order(1);
-        vec![login.authenticate_cognito_config(config.build()).build(), last(group)]
-    }
+    parameters
 }

@@ -54,7 +54,7 @@ async fn describes_in_the_order_of_the_ids_and_through_all_pages() {
         ),
         ("NextToken=more", described(&[instance("i-1", "stopped", broken)])),
     ]);
-    let seen = Ec2::new(&wire.clients())
+    let seen = Ec2::new(wire.aws().ec2())
         .describe(&ids(&["i-1", "i-2", "i-gone"]))
         .await
         .unwrap();
@@ -79,7 +79,7 @@ async fn describes_in_the_order_of_the_ids_and_through_all_pages() {
 async fn describes_at_most_200_at_a_time() {
     let many: Vec<_> = (0..401).map(|n| ResourceId(format!("i-{n}"))).collect();
     let wire = Wire::new(vec![("DescribeInstances", described(&[])); 3]);
-    assert_eq!(Ec2::new(&wire.clients()).describe(&many).await.unwrap().len(), 401);
+    assert_eq!(Ec2::new(wire.aws().ec2()).describe(&many).await.unwrap().len(), 401);
     assert_eq!(wire.left(), Vec::<String>::new());
     let asked = wire.asked();
     assert!(asked[0].contains("Filter.1.Value.200=") && !asked[0].contains("Filter.1.Value.201="));
@@ -88,7 +88,7 @@ async fn describes_at_most_200_at_a_time() {
 #[tokio::test]
 async fn a_state_of_the_future_is_a_fault() {
     let wire = Wire::new(vec![("DescribeInstances", all("levitating", &["i-1"]))]);
-    let fault = Ec2::new(&wire.clients()).describe(&ids(&["i-1"])).await.unwrap_err();
+    let fault = Ec2::new(wire.aws().ec2()).describe(&ids(&["i-1"])).await.unwrap_err();
     assert!(fault.message.contains("levitating"), "{fault}");
 }
 
@@ -100,14 +100,14 @@ async fn starts_only_what_is_stopped() {
         ("DescribeInstances", described(&states)),
         ("StartInstances", done("StartInstances")),
     ]);
-    Ec2::new(&wire.clients())
+    Ec2::new(wire.aws().ec2())
         .start(&ids(&["i-1", "i-2", "i-3"]))
         .await
         .unwrap();
     assert_eq!(asked(&wire, "StartInstances"), ["i-2"]);
 
     let wire = Wire::new(vec![("DescribeInstances", all("running", &["i-1"]))]);
-    Ec2::new(&wire.clients()).start(&ids(&["i-1"])).await.unwrap();
+    Ec2::new(wire.aws().ec2()).start(&ids(&["i-1"])).await.unwrap();
     assert_eq!(asked(&wire, "StartInstances"), Vec::<String>::new());
 }
 
@@ -118,7 +118,7 @@ async fn what_is_stopping_does_not_keep_the_others_from_starting() {
         ("DescribeInstances", described(&states)),
         ("StartInstances", done("StartInstances")),
     ]);
-    let fault = Ec2::new(&wire.clients())
+    let fault = Ec2::new(wire.aws().ec2())
         .start(&ids(&["i-1", "i-2"]))
         .await
         .unwrap_err();
@@ -139,7 +139,7 @@ async fn after_a_failed_batch_each_is_started_alone() {
         ("InstanceId.1=i-2", empty),
         ("InstanceId.1=i-3", done("StartInstances")),
     ]);
-    let fault = Ec2::new(&wire.clients()).start(&ids(&three)).await.unwrap_err();
+    let fault = Ec2::new(wire.aws().ec2()).start(&ids(&three)).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::NoCapacity);
     assert_eq!(wire.left(), Vec::<String>::new());
 }
@@ -150,7 +150,7 @@ async fn a_throttled_batch_is_not_tried_one_by_one() {
     let mut script = vec![("DescribeInstances", all("stopped", &["i-1", "i-2"]))];
     script.extend(vec![("StartInstances", throttled); 9]);
     let wire = Wire::new(script);
-    let fault = Ec2::new(&wire.hurried_clients())
+    let fault = Ec2::new(wire.hurried_aws().ec2())
         .start(&ids(&["i-1", "i-2"]))
         .await
         .unwrap_err();
@@ -165,7 +165,7 @@ async fn a_start_whose_answer_is_lost_is_sent_again() {
         ("StartInstances", Answer::Lost),
         ("StartInstances", done("StartInstances")),
     ]);
-    Ec2::new(&wire.hurried_clients()).start(&ids(&["i-1"])).await.unwrap();
+    Ec2::new(wire.hurried_aws().ec2()).start(&ids(&["i-1"])).await.unwrap();
     assert_eq!(asked(&wire, "StartInstances"), ["i-1", "i-1"]);
 }
 
@@ -178,7 +178,7 @@ async fn stopping_what_is_stopped_is_no_error() {
         ("InstanceId.1=i-2", done("StopInstances")),
         ("DescribeInstances", all("stopped", &["i-1"])),
     ]);
-    let ec2 = Ec2::new(&wire.clients());
+    let ec2 = Ec2::new(wire.aws().ec2());
     ec2.stop(&ids(&["i-1", "i-2"]), StopKind::Stop).await.unwrap();
     assert_eq!(wire.left(), Vec::<String>::new());
 
@@ -186,7 +186,7 @@ async fn stopping_what_is_stopped_is_no_error() {
         ("StopInstances", wrong_state),
         ("DescribeInstances", all("pending", &["i-1"])),
     ]);
-    let fault = Ec2::new(&wire.clients())
+    let fault = Ec2::new(wire.aws().ec2())
         .stop(&ids(&["i-1"]), StopKind::Stop)
         .await
         .unwrap_err();
@@ -202,20 +202,20 @@ async fn what_cannot_hibernate_is_stopped() {
         ),
         ("StopInstances", done("StopInstances")),
     ]);
-    let ec2 = Ec2::new(&wire.clients());
+    let ec2 = Ec2::new(wire.aws().ec2());
     ec2.stop(&ids(&["i-1"]), StopKind::Hibernate).await.unwrap();
     assert_eq!(wire.left(), Vec::<String>::new());
 
     let not_yet = Answer::ec2_error("UnsupportedOperation", "not ready to hibernate yet");
     let wire = Wire::new(vec![("Hibernate=true", not_yet)]);
-    let ec2 = Ec2::new(&wire.clients());
+    let ec2 = Ec2::new(wire.aws().ec2());
     ec2.stop(&ids(&["i-1"]), StopKind::Hibernate).await.unwrap_err();
 }
 
 #[tokio::test]
 async fn nothing_to_do_asks_nothing() {
     let wire = Wire::new(vec![]);
-    let ec2 = Ec2::new(&wire.clients());
+    let ec2 = Ec2::new(wire.aws().ec2());
     ec2.start(&[]).await.unwrap();
     ec2.stop(&[], StopKind::Stop).await.unwrap();
     assert_eq!(ec2.describe(&[]).await.unwrap(), []);

@@ -49,7 +49,7 @@ impl Alb {
                 .client
                 .describe_target_groups()
                 .set_target_group_arns(Some(arns.to_vec()));
-            let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, &error))?;
+            let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
             let mut remembered = self.types.lock().unwrap_or_else(PoisonError::into_inner);
             for group in answer.target_groups() {
                 if let (Some(arn), Some(kind)) = (group.target_group_arn(), group.target_type()) {
@@ -65,7 +65,7 @@ impl Alb {
 
 async fn targets(client: Client, group: GroupId) -> Result<Vec<TargetSeen>, Fault> {
     let call = client.describe_target_health().target_group_arn(&group.0);
-    let answer = call.send().await.map_err(|error| fault(DESCRIBE_HEALTH, &error))?;
+    let answer = call.send().await.map_err(|error| fault(DESCRIBE_HEALTH, error))?;
     let seen = answer.target_health_descriptions().iter().map(|described| {
         let id = described.target().and_then(|target| target.id());
         let id = id.ok_or_else(|| incomplete(DESCRIBE_HEALTH, &format!("a target of {group}")))?;

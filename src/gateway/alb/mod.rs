@@ -15,7 +15,7 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 
-use crate::aws::{Clients, fault};
+use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
 use crate::domain::seen::GroupHealth;
@@ -41,9 +41,9 @@ pub struct Alb {
 impl Alb {
     /// `listeners` are ARNs; `wakers` the waker target groups, one per load balancer. A single one serves every listener.
     /// Makes no call.
-    pub fn new(clients: &Clients, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
+    pub fn new(client: aws_sdk_elasticloadbalancingv2::Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
         Alb {
-            client: clients.elbv2.clone(),
+            client,
             listeners,
             wakers,
             homes: Mutex::default(),
@@ -54,7 +54,7 @@ impl Alb {
     /// R's actions now.
     async fn actions_of(&self, route: &RouteId) -> Result<Vec<Action>, Fault> {
         let call = self.client.describe_rules().rule_arns(&route.0);
-        let answer = call.send().await.map_err(|error| fault(DESCRIBE_RULES, &error))?;
+        let answer = call.send().await.map_err(|error| fault(DESCRIBE_RULES, error))?;
         let rule = answer.rules().iter().find(|rule| rule.rule_arn() == Some(&route.0));
         let rule = rule.ok_or_else(|| not_found(DESCRIBE_RULES, route))?;
         Ok(rule.actions().iter().map(actions::from_sdk).collect())
@@ -67,7 +67,7 @@ impl Alb {
             .map(|action| actions::to_sdk(MODIFY_RULE, action))
             .collect();
         let call = self.client.modify_rule().rule_arn(&route.0).set_actions(Some(actions?));
-        call.send().await.map(drop).map_err(|error| fault(MODIFY_RULE, &error))
+        call.send().await.map(drop).map_err(|error| fault(MODIFY_RULE, error))
     }
 
     /// Whether it forwards to wakers and nothing else.

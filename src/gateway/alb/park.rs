@@ -145,9 +145,9 @@ impl Alb {
             // tells. Should that look be stale, there are two copies until the next park.
             Err(error) if error.code() == Some("PriorityInUse") => {
                 taken.extend(free);
-                Ok(Attempt::Overtaken(fault(CREATE_RULE, &error)))
+                Ok(Attempt::Overtaken(fault(CREATE_RULE, error)))
             }
-            Err(error) => Err(fault(CREATE_RULE, &error)),
+            Err(error) => Err(fault(CREATE_RULE, error)),
         }
     }
 
@@ -163,7 +163,7 @@ impl Alb {
             .rule_arn(&parked.arn.0)
             .set_conditions(conditions)
             .actions(actions::to_sdk(MODIFY_RULE, backend)?);
-        match call.send().await.map_err(|error| fault(MODIFY_RULE, &error)) {
+        match call.send().await.map_err(|error| fault(MODIFY_RULE, error)) {
             Ok(_) => Ok(Attempt::Done),
             Err(fault) if fault.kind == FaultKind::NotFound && fault.message.starts_with("RuleNotFound") => {
                 Ok(Attempt::Overtaken(fault))
@@ -174,7 +174,7 @@ impl Alb {
 
     async fn delete(&self, rule: &ListenerRule) -> Result<(), Fault> {
         let call = self.client.delete_rule().rule_arn(&rule.arn.0);
-        match call.send().await.map_err(|error| fault(DELETE_RULE, &error)) {
+        match call.send().await.map_err(|error| fault(DELETE_RULE, error)) {
             Err(fault) if fault.kind != FaultKind::NotFound => Err(fault),
             Ok(_) | Err(_) => Ok(()),
         }

@@ -8,6 +8,7 @@ use aws_sdk_elasticloadbalancingv2::{Client, types};
 use super::{Alb, DESCRIBE_RULES, actions, conditions};
 use crate::aws::{at_once, fault, incomplete};
 use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::record::SCHEMA;
 use crate::domain::rule::{GroupId, RouteId};
 use crate::domain::table::{Listener, ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
@@ -23,8 +24,6 @@ const ARNS_PER_DESCRIBE_TAGS: usize = 20;
 /// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
 /// documentation, "Resource tags".
 const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
-/// The schema of [`RouteTable`].
-const SCHEMA: u32 = 1;
 /// A rule that is deleted between the list of rules and that of tags makes the second fail: begin again, this often.
 const READS: usize = 3;
 
@@ -80,6 +79,7 @@ impl Alb {
             schema: SCHEMA,
             read_at: now,
             listeners: listeners.collect(),
+            names: BTreeMap::new(),
         })
     }
 
@@ -96,7 +96,7 @@ impl Alb {
         let mut pages = call.into_paginator().send();
         let mut found = HashMap::new();
         while let Some(page) = pages.next().await {
-            for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, &error))?.listeners() {
+            for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?.listeners() {
                 let lacks = |what| incomplete(DESCRIBE_LISTENERS, what);
                 let arn = listener.listener_arn().ok_or_else(|| lacks("a listener's ARN"))?;
                 let load_balancer = listener.load_balancer_arn();
@@ -131,7 +131,7 @@ impl Alb {
         }
         let arns = self.wakers.iter().map(|waker| waker.0.clone()).collect();
         let call = self.client.describe_target_groups().set_target_group_arns(Some(arns));
-        let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, &error))?;
+        let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
         let mut homes = BTreeMap::new();
         let mut all = true;
         for waker in &self.wakers {
@@ -158,7 +158,7 @@ pub(super) async fn rules_of(client: &Client, listener: &str) -> Result<Vec<List
     let mut pages = call.into_paginator().send();
     let mut rules = Vec::new();
     while let Some(page) = pages.next().await {
-        for rule in page.map_err(|error| fault(DESCRIBE_RULES, &error))?.rules() {
+        for rule in page.map_err(|error| fault(DESCRIBE_RULES, error))?.rules() {
             rules.push(listener_rule(rule)?);
         }
     }
@@ -170,7 +170,7 @@ pub(super) async fn rules_of(client: &Client, listener: &str) -> Result<Vec<List
 pub(super) async fn tags_of(client: &Client, arns: Vec<String>) -> Result<Tags, Fault> {
     let calls = arns.chunks(ARNS_PER_DESCRIBE_TAGS).map(|arns| {
         let call = client.describe_tags().set_resource_arns(Some(arns.to_vec()));
-        async move { call.send().await.map_err(|error| fault(DESCRIBE_TAGS, &error)) }
+        async move { call.send().await.map_err(|error| fault(DESCRIBE_TAGS, error)) }
     });
     let mut tags = Tags::new();
     for answer in at_once(calls.collect::<Vec<_>>()).await {

@@ -1,0 +1,49 @@
+# What a developer and a user call. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+BOOTSTRAP := target/release/bootstrap
+export AUTOSTOPPING_TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
+
+.PHONY: help demo build test ci zip tools fmt lint doc clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
+
+demo: build ## Build, run the local cloud, print the URL to open
+	@cargo run --quiet --bin proxymanager -- local
+
+build: $(BOOTSTRAP) ## Build the function and the command line
+	cargo build --bin proxymanager
+
+.PHONY: $(BOOTSTRAP)
+$(BOOTSTRAP):
+	cargo build --release --no-default-features --features lambda --bin bootstrap
+
+tools: ## Install what the tests need (a .venv; Debian packages when root)
+	@scripts/install-test-tools
+
+test: tools $(BOOTSTRAP) ## All tests, against the shipped function
+	cargo test
+	cargo test --lib --no-default-features
+
+fmt:
+	cargo fmt --check
+
+lint:
+	cargo clippy --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
+
+ci: ## What must pass before a change is merged; prints the time of each stage
+	@scripts/stages fmt lint doc tools $(BOOTSTRAP) test
+
+zip: $(BOOTSTRAP) ## dist/aws-proxymanager-<version>.zip
+	@mkdir -p dist
+	@cp $(BOOTSTRAP) dist/bootstrap && touch -d '2000-01-01T00:00:00Z' dist/bootstrap
+	@cd dist && rm -f aws-proxymanager-$(VERSION).zip && zip -X -q aws-proxymanager-$(VERSION).zip bootstrap && rm bootstrap
+	@ls -l dist/aws-proxymanager-$(VERSION).zip
+
+clean:
+	rm -rf target dist

@@ -1,0 +1,138 @@
+//! What is there: routes from the table, health from the target groups, machines from EC2.
+
+use super::Driver;
+use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::domain::record::Record;
+use crate::domain::rule::{Action, GroupId, Problem, ResourceId, RouteId, RuleName, Side, final_action};
+use crate::domain::seen::{Parked, RouteSeen, Seen};
+use crate::domain::table::RouteTable;
+use crate::gateway::Gateway;
+use crate::ledger::{Ledger, LedgerError};
+use crate::rules::{Managed, Rules, side};
+
+/// What a look found, and the route table it was read from.
+pub(super) struct Observed {
+    pub(super) seen: Seen,
+    pub(super) table: RouteTable,
+}
+
+impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+    pub(super) async fn observe(&self, managed: &Managed, record: &Record) -> Result<Observed, LedgerError> {
+        let table = self.table().await?;
+        let seen = self.observe_with(managed, record, &table, self.claimed(record)).await?;
+        Ok(Observed { seen, table })
+    }
+
+    /// As `observe`, with the routes read now and all other claims on the machines asked for again.
+    pub(super) async fn observe_before_stop(
+        &self,
+        managed: &Managed,
+        record: &Record,
+    ) -> Result<Observed, LedgerError> {
+        let before = self.ledger.load_table().await?.map(|stored| stored.table);
+        let table = self.read_table(before.as_ref()).await?;
+        let seen = self.observe_with(managed, record, &table, None).await?;
+        Ok(Observed { seen, table })
+    }
+
+    /// The machines whose claims need no asking: nothing changed since they were claimed, and nobody else did.
+    fn claimed<'r>(&self, record: &'r Record) -> Option<&'r [ResourceId]> {
+        let shared = |problem: &Problem| matches!(problem, Problem::SharedInstance { .. });
+        let undisputed = !record.snapshot.problems.iter().any(shared);
+        undisputed.then_some(record.snapshot.resources.as_slice())
+    }
+
+    async fn observe_with(
+        &self,
+        managed: &Managed,
+        record: &Record,
+        table: &RouteTable,
+        claimed: Option<&[ResourceId]>,
+    ) -> Result<Seen, LedgerError> {
+        let routes: Vec<RouteSeen> = managed
+            .routes
+            .iter()
+            .filter_map(|route| self.route(table, route))
+            .collect();
+        let groups = backend(&routes, record, &self.settings.wakers);
+        let health = self.gateway.health(&groups).await;
+        let mut machines: Vec<ResourceId> = match &health {
+            Ok(groups) => groups
+                .iter()
+                .flat_map(|group| &group.targets)
+                .map(|target| target.resource.clone())
+                .collect(),
+            Err(_) => record.snapshot.resources.clone(),
+        };
+        machines.sort();
+        machines.dedup();
+        let mut resources = self.compute.describe(&machines).await;
+        if let Ok(found) = &mut resources
+            && claimed != Some(&machines)
+        {
+            let rules = Rules::new(table, &self.settings);
+            let no_longer: Vec<_> = record
+                .snapshot
+                .resources
+                .iter()
+                .filter(|id| !machines.contains(id))
+                .cloned()
+                .collect();
+            let exists = |other: &RuleName| rules.get(other).is_some();
+            let others = self
+                .ledger
+                .own(&managed.rule.name, &machines, &no_longer, &exists)
+                .await?;
+            for (machine, other) in found.iter_mut().zip(others) {
+                machine.other_owner = other;
+            }
+        }
+        Ok(Seen {
+            record: record.clone(),
+            routes,
+            resources,
+            health,
+        })
+    }
+
+    fn route(&self, table: &RouteTable, id: &RouteId) -> Option<RouteSeen> {
+        let (_, rule) = table.find(id)?;
+        let side = side(rule, &self.settings.wakers);
+        Some(RouteSeen {
+            id: id.clone(),
+            side,
+            actions: rule.actions.clone(),
+            parked: table.parked(id),
+        })
+    }
+}
+
+/// The target groups behind the routes, each with whether it has a share of the requests: from R while it leads there,
+/// else from the ledger, else from P.
+fn backend(routes: &[RouteSeen], record: &Record, wakers: &[GroupId]) -> Vec<(GroupId, bool)> {
+    let mut groups: Vec<(GroupId, bool)> = Vec::new();
+    for route in routes {
+        let parked = match &route.parked {
+            Parked::Missing => None,
+            Parked::One(actions) => Some(actions),
+            Parked::Many(copies) => copies.first(),
+        };
+        let actions = match route.side {
+            Side::Backend => Some(&route.actions),
+            Side::Waker => record.originals.get(&route.id).or(parked),
+        };
+        for (group, weight) in actions
+            .and_then(|actions| final_action(actions))
+            .map(Action::groups)
+            .unwrap_or_default()
+        {
+            match groups.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, weighted)) => *weighted |= weight > 0,
+                None if wakers.contains(&group) => {}
+                None => groups.push((group, weight > 0)),
+            }
+        }
+    }
+    groups
+}

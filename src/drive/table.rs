@@ -1,0 +1,50 @@
+//! The route table: read from the ledger by everybody, from the load balancer by one.
+
+use super::{Driver, LEASE, TABLE_AGE};
+use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::domain::table::RouteTable;
+use crate::domain::time::{after, since};
+use crate::gateway::Gateway;
+use crate::ledger::{Ledger, LedgerError};
+use crate::rules;
+
+impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+    /// The route table, renewed when it is older than [`TABLE_AGE`] and nobody else is at it. An older table is served
+    /// when the load balancer cannot be read: conditions seldom change, and every write re-reads its rule.
+    pub(super) async fn table(&self) -> Result<RouteTable, LedgerError> {
+        let stored = self.ledger.load_table().await?.map(|stored| stored.table);
+        let now = self.clock.now();
+        if let Some(table) = &stored
+            && since(now, table.read_at) < TABLE_AGE
+        {
+            return Ok(table.clone());
+        }
+        let mine = self.ledger.claim_table(&self.owner, now, after(now, LEASE)).await?;
+        match (stored, mine) {
+            (Some(table), false) => Ok(table),
+            // The very first table: whoever needs it reads it, claim or not.
+            (before, _) => match self.read_table(before.as_ref()).await {
+                Ok(table) => Ok(table),
+                Err(error) => match before {
+                    Some(table) => {
+                        tracing::warn!(%error, age = ?since(now, table.read_at), "the listeners could not be read; using the last table");
+                        Ok(table)
+                    }
+                    None => Err(error),
+                },
+            },
+        }
+    }
+
+    /// Reads the listeners now and stores what they say.
+    pub(super) async fn read_table(&self, before: Option<&RouteTable>) -> Result<RouteTable, LedgerError> {
+        let mut table = self.gateway.read(self.clock.now()).await?;
+        if let Some(before) = before {
+            table.names.clone_from(&before.names);
+        }
+        table.names = rules::names(&table, &self.settings);
+        self.ledger.store_table(&table).await?;
+        Ok(table)
+    }
+}

@@ -1,0 +1,87 @@
+//! Requests that are kept for a while: programs that asked to wait, and those that were on the way during a flip.
+
+use std::time::Duration;
+
+use super::pages::{self, Asked};
+use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::config::environment::Settings;
+use crate::domain::record::Record;
+use crate::domain::rule::Side;
+use crate::domain::seen::Stimulus;
+use crate::domain::time::{after, since, until};
+use crate::drive::{Driver, Effort};
+use crate::gateway::Gateway;
+use crate::http::answer::Answer;
+use crate::http::who::Asker;
+use crate::ledger::Ledger;
+use crate::rules::Managed;
+
+/// Between a flip and sending somebody there: a flip takes a while to reach all of the load balancer's nodes.
+const PROPAGATION: Duration = Duration::from_secs(2);
+/// A request that still arrives here this long after the flip is not on the way any more: something is wrong.
+const ON_THE_WAY_AT_MOST: Duration = Duration::from_secs(60);
+/// The longest pause between two looks of one who waits.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The answer to a request that came to the waker although its rule already leads to the backend.
+pub(super) async fn on_the_way<C: Compute, G: Gateway, L: Ledger, K: Clock>(
+    driver: &Driver<C, G, L, K>,
+    managed: &Managed,
+    record: &Record,
+    asked: &Asked<'_>,
+    asker: Asker,
+) -> Option<Answer> {
+    let now = driver.clock.now();
+    let flipped = record
+        .flips
+        .values()
+        .filter(|flip| flip.side == Side::Backend)
+        .map(|flip| flip.at)
+        .max()?;
+    if since(now, flipped) >= ON_THE_WAY_AT_MOST {
+        // Somebody may have pointed the route back at the waker; a look, at most one a minute, tells.
+        let looked = driver.look(managed, &Stimulus::Tick, Effort::Snapshot).await.ok()?;
+        let why = "the listener rule leads to the machine and requests still arrive here: see that no other listener rule or default action forwards them to the waker";
+        return looked.record.snapshot.switched.then(|| pages::unavailable(asked, why));
+    }
+    if asker == Asker::PagePoll {
+        return Some(pages::program(now, asked, record));
+    }
+    tokio::time::sleep(PROPAGATION).await;
+    Some(match asker {
+        Asker::Browser => pages::switched(asked, &managed.rule.name),
+        Asker::Program | Asker::PagePoll | Asker::Nobody | Asker::HealthCheck => pages::redirect(asked),
+    })
+}
+
+/// Keeps a program's request until its rule is awake or the limit is reached. The client leaving cancels nothing: the
+/// start is under way by then.
+pub(super) async fn wait<C: Compute, G: Gateway, L: Ledger, K: Clock>(
+    driver: &Driver<C, G, L, K>,
+    settings: &Settings,
+    managed: &Managed,
+    mut record: Record,
+    asked: &Asked<'_>,
+) -> Answer {
+    let limit = after(driver.clock.now(), settings.hold_limit);
+    let held = driver.ledger.enter_hold(driver.clock.now(), settings.hold_limit).await;
+    if !held.is_ok_and(|held| held <= settings.max_held) {
+        return pages::program(driver.clock.now(), asked, &record);
+    }
+    loop {
+        let now = driver.clock.now();
+        if record.snapshot.switched {
+            tokio::time::sleep(PROPAGATION).await;
+            return pages::redirect(asked);
+        }
+        if now >= limit {
+            return pages::program(now, asked, &record);
+        }
+        tokio::time::sleep(PAUSE.min(until(now, limit))).await;
+        match driver.look(managed, &Stimulus::Tick, Effort::Snapshot).await {
+            Ok(looked) => record = looked.record,
+            Err(error) => return pages::unavailable(asked, &error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The Lambda function: an event in, an answer out. What never wakes anything is answered before anything is read.
+
+mod hold;
+mod pages;
+
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::compute::Compute;
+use crate::config::ConfigErrors;
+use crate::config::environment::Settings;
+use crate::domain::policy::Hold;
+use crate::domain::seen::Stimulus;
+use crate::drive::{Driver, Effort};
+use crate::gateway::Gateway;
+use crate::http::answer::Answer;
+use crate::http::event::{AlbRequest, Event};
+use crate::http::who::{self, Asker};
+use crate::ledger::{Ledger, LedgerError};
+use crate::rules::{Found, Managed};
+
+use pages::Asked;
+
+/// The function, with its configuration or with what is wrong with it.
+pub struct Function<C, G, L, K> {
+    state: Result<(Driver<C, G, L, K>, Settings), ConfigErrors>,
+}
+
+/// Why an invocation has no answer. Only what is not a load balancer's request can fail: a visitor always gets one.
+#[derive(Debug, thiserror::Error)]
+pub enum FunctionError {
+    #[error(
+        "not an event of this function: {0}. Allowed: requests of an Application Load Balancer, EventBridge's scheduled events, EC2 Instance State-change Notifications. Nothing was done."
+    )]
+    UnknownEvent(String),
+    #[error("{0}")]
+    Configuration(ConfigErrors),
+    #[error("{failed} of {all} rules could not be looked at; the first: {first}")]
+    Rules { failed: usize, all: usize, first: String },
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
+    /// A function that answers every request with what is wrong, when something is.
+    pub fn new(state: Result<(Driver<C, G, L, K>, Settings), ConfigErrors>) -> Self {
+        Function { state }
+    }
+
+    /// One invocation.
+    ///
+    /// # Errors
+    /// [`FunctionError`], never for a request of a load balancer.
+    pub async fn handle(&self, event: &Value) -> Result<Value, FunctionError> {
+        match Event::read(event) {
+            Event::Alb(request) => {
+                let answer = self.answer(&request).await;
+                let answer = if request.method == "HEAD" {
+                    answer.without_body()
+                } else {
+                    answer
+                };
+                Ok(answer.for_alb(request.multi_value))
+            }
+            Event::Tick => self.tick(&Stimulus::Tick, None).await,
+            Event::StateChange { instance, .. } => self.tick(&Stimulus::StateChange, Some(&instance)).await,
+            Event::Unknown(what) => Err(FunctionError::UnknownEvent(what)),
+        }
+    }
+
+    /// The one table of answers.
+    async fn answer(&self, request: &AlbRequest) -> Answer {
+        let asked = Asked::new(request);
+        let asker = who::asker(request);
+        if asker == Asker::HealthCheck {
+            return Answer::new(200, "text/plain", String::new());
+        }
+        let (driver, settings) = match &self.state {
+            Ok(state) => (&state.0, &state.1),
+            Err(errors) => return pages::bad_configuration(&asked, errors),
+        };
+        let rules = match driver.rules().await {
+            Ok(rules) => rules,
+            Err(error) => return pages::unavailable(&asked, &error.to_string()),
+        };
+        let managed = match rules.find(&request.target_group, request.port(), &request.as_matched()) {
+            Found::Rule { rule, .. } => rule,
+            Found::Nothing => return pages::not_found(&asked),
+            Found::Undecided { route, reason } => {
+                return pages::unavailable(
+                    &asked,
+                    &format!("which rule this request is for cannot be told: {route}: {reason}"),
+                );
+            }
+        };
+        if !who::allowed(&managed.rule.policy.allow, request) {
+            return pages::forbidden(&asked);
+        }
+        let stimulus = match asker {
+            Asker::Browser | Asker::Program => Stimulus::Request { who: asked.who() },
+            Asker::HealthCheck | Asker::PagePoll | Asker::Nobody => Stimulus::Tick,
+        };
+        if asker == Asker::Nobody {
+            return self.stored(driver, managed, &asked).await;
+        }
+        let was_switched = driver
+            .ledger
+            .load(&managed.rule.name)
+            .await
+            .ok()
+            .flatten()
+            .filter(|record| record.snapshot.switched);
+        if let Some(record) = was_switched
+            && let Some(answer) = hold::on_the_way(driver, managed, &record, &asked, asker).await
+        {
+            return answer;
+        }
+        let looked = match driver.look(managed, &stimulus, Effort::Snapshot).await {
+            Ok(looked) => looked,
+            Err(error) => return pages::unavailable(&asked, &error.to_string()),
+        };
+        let now = driver.clock.now();
+        match (asker, managed.rule.policy.hold) {
+            (Asker::Browser, _) => pages::progress(now, &asked, &looked.record),
+            (Asker::Program, Hold::Wait) => hold::wait(driver, settings, managed, looked.record, &asked).await,
+            (Asker::Program, Hold::Page) | (Asker::PagePoll | Asker::Nobody | Asker::HealthCheck, _) => {
+                pages::program(now, &asked, &looked.record)
+            }
+        }
+    }
+
+    /// The snapshot as it stands: for those who shall neither wake anything nor make us look.
+    async fn stored(&self, driver: &Driver<C, G, L, K>, managed: &Managed, asked: &Asked<'_>) -> Answer {
+        match driver.ledger.load(&managed.rule.name).await {
+            Ok(Some(record)) => pages::program(driver.clock.now(), asked, &record),
+            Ok(None) => pages::unavailable(asked, "this rule has not been looked at yet"),
+            Err(error) => pages::unavailable(asked, &error.to_string()),
+        }
+    }
+
+    /// Looks at every rule that needs a look; one that cannot be looked at keeps nobody else waiting.
+    async fn tick(
+        &self,
+        stimulus: &Stimulus,
+        machine: Option<&crate::domain::rule::ResourceId>,
+    ) -> Result<Value, FunctionError> {
+        let driver = match &self.state {
+            Ok((driver, _)) => driver,
+            Err(errors) => return Err(FunctionError::Configuration(errors.clone())),
+        };
+        let rules = driver.rules().await?;
+        let (mut all, mut first, mut failed) = (0, None, 0);
+        for managed in rules.iter() {
+            if let Some(machine) = machine {
+                let record = driver.ledger.load(&managed.rule.name).await?;
+                if !record.is_some_and(|record| record.snapshot.resources.contains(machine)) {
+                    continue;
+                }
+            }
+            all += 1;
+            if let Err(error) = driver.look(managed, stimulus, Effort::Sweep).await {
+                tracing::warn!(rule = %managed.rule.name, %error, "the rule could not be looked at");
+                failed += 1;
+                first.get_or_insert_with(|| format!("{}: {error}", managed.rule.name));
+            }
+        }
+        match first {
+            Some(first) => Err(FunctionError::Rules { failed, all, first }),
+            None => Ok(serde_json::json!({ "rules": all })),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From a record to the answer that shows it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::config::ConfigErrors;
+use crate::domain::phase::{Phase, Step};
+use crate::domain::progress::progress as progress_of;
+use crate::domain::record::Record;
+use crate::domain::rule::RuleName;
+use crate::domain::time::{Timestamp, until};
+use crate::http::answer::{Answer, HTML_TYPE, JSON_TYPE};
+use crate::http::event::AlbRequest;
+use crate::http::redirect;
+use crate::http::who::{self, Asker};
+use crate::page::{self, Branding, Language, View};
+
+/// A request, and how its answer is to be written.
+pub(super) struct Asked<'r> {
+    request: &'r AlbRequest,
+    language: Language,
+    branding: Branding,
+    browser: bool,
+}
+
+impl<'r> Asked<'r> {
+    pub(super) fn new(request: &'r AlbRequest) -> Self {
+        Asked {
+            request,
+            language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
+            branding: Branding::default(),
+            browser: who::asker(request) == Asker::Browser,
+        }
+    }
+
+    /// Who asked, for the history: the address that ALB saw, and the path.
+    pub(super) fn who(&self) -> String {
+        let peer = self
+            .request
+            .peer()
+            .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
+        let path: String = self
+            .request
+            .path
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(120)
+            .collect();
+        format!("{peer} for {path}")
+    }
+
+    fn was_post(&self) -> bool {
+        !matches!(self.request.method.as_str(), "GET" | "HEAD")
+    }
+
+    fn html(&self, status: u16, body: String) -> Answer {
+        Answer::new(status, HTML_TYPE, body)
+            .with("content-security-policy", page::content_security_policy(&self.branding))
+    }
+
+    /// For people a page, for programs a sentence in JSON.
+    fn notice(&self, status: u16, page: impl FnOnce() -> String, sentence: &str) -> Answer {
+        if self.browser {
+            return self.html(status, page());
+        }
+        Answer::new(
+            status,
+            JSON_TYPE,
+            json!({ "status": status, "reason": sentence }).to_string(),
+        )
+    }
+}
+
+/// Until when a program should not ask again: soon while a wake is under way, and before a retry there is nothing to see.
+fn retry_after(now: Timestamp, record: &Record) -> Duration {
+    let left = match (progress_of(now, record).eta, record.failure()) {
+        (_, Some(failure)) if now < failure.retry_at => until(now, failure.retry_at),
+        (Some(eta), _) => eta,
+        (None, _) => Duration::from_secs(5),
+    };
+    left.clamp(Duration::from_secs(2), Duration::from_secs(60))
+}
+
+fn with_phase(answer: Answer, now: Timestamp, record: &Record) -> Answer {
+    let seconds = retry_after(now, record).as_secs_f64().ceil();
+    answer
+        .with("retry-after", format!("{seconds}"))
+        .with("x-autostopping-phase", record.snapshot.phase.name())
+}
+
+/// The progress page.
+pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
+    with_phase(
+        asked.html(503, view(now, asked, record, |view| page::html(view, asked.language))),
+        now,
+        record,
+    )
+}
+
+/// The same for programs and for the page's poll.
+pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
+    let body = view(now, asked, record, |view| page::json(view).to_string());
+    with_phase(Answer::new(503, JSON_TYPE, body), now, record)
+}
+
+/// For a browser whose request was on the way during the flip: reloads after two seconds.
+pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
+    let html = page::switched(
+        &rule.0,
+        asked.request.host(),
+        asked.was_post(),
+        asked.language,
+        &asked.branding,
+    );
+    asked
+        .html(503, html)
+        .with("retry-after", "2")
+        .with("x-autostopping-phase", Phase::Awake.name())
+}
+
+/// For a program whose rule is awake by now: the same URL again.
+pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
+    Answer::new(307, "", String::new())
+        .with("location", redirect::location(&asked.request.path_and_query()))
+        .with("x-autostopping-phase", Phase::Awake.name())
+}
+
+pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
+    let host = asked.request.host();
+    let page = || page::not_found(host, asked.language, &asked.branding);
+    asked
+        .notice(404, page, "no rule is made for this host and path; nothing was started")
+        .with("x-autostopping-phase", "none")
+}
+
+pub(super) fn forbidden(asked: &Asked<'_>) -> Answer {
+    let page = || page::forbidden(asked.request.host(), asked.language, &asked.branding);
+    asked
+        .notice(403, page, "this address may not wake this rule; nothing was started")
+        .with("x-autostopping-phase", "none")
+}
+
+/// What keeps us from knowing, in words. Asking again may help.
+pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
+    tracing::warn!(why, "a request could not be served");
+    let shown = page::View {
+        rule: asked.request.host(),
+        host: asked.request.host(),
+        phase: page::Phase::Failed,
+        step: page::Step::MachineStarting,
+        percent: None,
+        eta_seconds: None,
+        elapsed_seconds: 0,
+        reason: Some(why),
+        retry_in_seconds: Some(5),
+        advice: None,
+        was_post: asked.was_post(),
+        trace: asked.request.header("x-amzn-trace-id"),
+        branding: &asked.branding,
+    };
+    asked
+        .notice(503, || page::html(&shown, asked.language), why)
+        .with("retry-after", "5")
+        .with("x-autostopping-phase", page::Phase::Failed.as_str())
+}
+
+pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Answer {
+    let values: Vec<_> = errors
+        .0
+        .iter()
+        .map(|bad| page::BadValue {
+            key: &bad.key,
+            value: &bad.value,
+            allowed: &bad.allowed,
+        })
+        .collect();
+    let page = || page::bad_configuration(asked.request.host(), &values, asked.language, &asked.branding);
+    asked
+        .notice(503, page, &errors.to_string())
+        .with("retry-after", "60")
+        .with("x-autostopping-phase", page::Phase::Misconfigured.as_str())
+}
+
+fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce(&View<'_>) -> T) -> T {
+    let progress = progress_of(now, record);
+    let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
+    let snapshot = &record.snapshot;
+    let problems = snapshot
+        .problems
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ");
+    let (phase, own_reason) = match &snapshot.phase {
+        Phase::Asleep => (page::Phase::Asleep, None),
+        Phase::Starting => (page::Phase::Starting, None),
+        Phase::Checking => (page::Phase::Checking, None),
+        Phase::Switching => (page::Phase::Switching, None),
+        Phase::Awake => (page::Phase::Awake, None),
+        Phase::Settling => (page::Phase::Settling, None),
+        Phase::Stopping => (page::Phase::Stopping, None),
+        Phase::Failed(reason) => (page::Phase::Failed, Some(reason.as_str())),
+        Phase::Misconfigured(problem) => (page::Phase::Misconfigured, Some(problem.as_str())),
+    };
+    let step = match snapshot.step {
+        Step::WaitingForStop | Step::Stopping => page::Step::MachineStopping,
+        Step::Resting | Step::Starting => page::Step::MachineStarting,
+        Step::Booting => page::Step::Booting,
+        Step::HealthChecks { healthy, needed } => page::Step::HealthChecks { healthy, needed },
+        Step::Switching => page::Step::Switching,
+        Step::Serving => page::Step::Ready,
+    };
+    let retry = record
+        .failure()
+        .filter(|failure| now < failure.retry_at)
+        .map(|failure| seconds(until(now, failure.retry_at)));
+    show(&View {
+        rule: &record.rule.0,
+        host: asked.request.host(),
+        phase,
+        step,
+        percent: progress.percent,
+        eta_seconds: progress.eta.map(seconds),
+        elapsed_seconds: seconds(progress.elapsed),
+        reason: own_reason.or(Some(problems.as_str()).filter(|problems| !problems.is_empty())),
+        retry_in_seconds: retry,
+        advice: None,
+        was_post: asked.was_post(),
+        trace: asked.request.header("x-amzn-trace-id"),
+        branding: &asked.branding,
+    })
+}

@@ -1,0 +1,203 @@
+//! What somebody who waits sees: a phase as HTML for people and as JSON for the page's own poll and for programs.
+//!
+//! Pure functions of their arguments. Every user's text (host, rule, reason) goes through askama's escaper, and through
+//! nothing else; askama's types stay in `render`.
+
+mod branding;
+mod language;
+mod messages;
+mod policy;
+mod render;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Value, json};
+
+pub use branding::{Branding, BrandingError};
+pub use language::Language;
+pub use policy::content_security_policy;
+
+/// What the page's own poll asks for.
+pub const POLL_MEDIA_TYPE: &str = "application/vnd.autostopping+json";
+/// Every answer of ours carries it; the page takes its absence as the site's own answer.
+pub const PHASE_HEADER: &str = "X-Autostopping-Phase";
+
+/// Where a rule is, as far as one who waits is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing runs, and nobody has asked for it yet.
+    Asleep,
+    /// The machines are starting.
+    Starting,
+    /// They run and are being checked.
+    Checking,
+    /// They are healthy and the routes are being flipped.
+    Switching,
+    /// The routes are flipped: a reload reaches the site.
+    Awake,
+    /// Was about to sleep; a request brings it back.
+    Settling,
+    /// The machines are stopping; they start again afterwards.
+    Stopping,
+    /// It did not become healthy; `View::reason` says why.
+    Failed,
+    /// Its settings cannot be acted on; `View::reason` names the problem.
+    Misconfigured,
+}
+
+/// What is happening right now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A machine must finish stopping before it can start.
+    MachineStopping,
+    MachineStarting,
+    Booting,
+    HealthChecks {
+        healthy: u32,
+        needed: u32,
+    },
+    Switching,
+    Ready,
+}
+
+/// All there is to show of one rule at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub rule: &'a str,
+    pub host: &'a str,
+    pub phase: Phase,
+    /// In `Failed` and `Stopping` the step at which it stands.
+    pub step: Step,
+    /// How far it is, if anything tells; more than 100 counts as 100.
+    pub percent: Option<u8>,
+    /// `None`: not known. `Some(0)`: due already, and said so.
+    pub eta_seconds: Option<u32>,
+    /// Since the request that woke the rule.
+    pub elapsed_seconds: u32,
+    /// What is wrong, a sentence in English.
+    pub reason: Option<&'a str>,
+    /// When it is tried again. `None`: there is no retry, it is only checked.
+    pub retry_in_seconds: Option<u32>,
+    /// What the operator can do, a sentence in English. `None`: to tell the operator.
+    pub advice: Option<&'a str>,
+    /// The request was not a GET or HEAD: its body is lost, and the page says so.
+    pub was_post: bool,
+    /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
+    pub trace: Option<&'a str>,
+    pub branding: &'a Branding,
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub struct BadValue<'a> {
+    pub key: &'a str,
+    /// Empty: not set.
+    pub value: &'a str,
+    /// What is allowed, in English.
+    pub allowed: &'a str,
+}
+
+impl Phase {
+    pub const ALL: [Phase; 9] = [
+        Phase::Asleep,
+        Phase::Starting,
+        Phase::Checking,
+        Phase::Switching,
+        Phase::Awake,
+        Phase::Settling,
+        Phase::Stopping,
+        Phase::Failed,
+        Phase::Misconfigured,
+    ];
+
+    /// Its name in JSON and in [`PHASE_HEADER`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Asleep => "asleep",
+            Phase::Starting => "starting",
+            Phase::Checking => "checking",
+            Phase::Switching => "switching",
+            Phase::Awake => "awake",
+            Phase::Settling => "settling",
+            Phase::Stopping => "stopping",
+            Phase::Failed => "failed",
+            Phase::Misconfigured => "misconfigured",
+        }
+    }
+}
+
+impl Step {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Step::MachineStopping => "machine_stopping",
+            Step::MachineStarting => "machine_starting",
+            Step::Booting => "booting",
+            Step::HealthChecks { .. } => "health_checks",
+            Step::Switching => "switching",
+            Step::Ready => "ready",
+        }
+    }
+}
+
+/// The progress page, for a browser's navigation.
+pub fn html(view: &View, language: Language) -> String {
+    render::progress(view, language)
+}
+
+/// The same for the page's poll and for programs. Every key is always there; what is not known is null.
+pub fn json(view: &View) -> Value {
+    let (healthy, needed) = match view.step {
+        Step::HealthChecks { healthy, needed } => (Some(healthy), Some(needed)),
+        Step::MachineStopping | Step::MachineStarting | Step::Booting | Step::Switching | Step::Ready => (None, None),
+    };
+    json!({
+        "rule": render::shorten(view.rule),
+        "phase": view.phase.as_str(),
+        "step": view.step.as_str(),
+        "healthy": healthy,
+        "needed": needed,
+        "percent": view.percent.map(|percent| percent.min(100)),
+        "eta_seconds": view.eta_seconds,
+        "elapsed_seconds": view.elapsed_seconds,
+        "reason": view.reason.map(render::shorten),
+        "retry_in_seconds": view.retry_in_seconds,
+        "advice": view.advice.map(render::shorten),
+    })
+}
+
+/// The routes are flipped already and this request was on its way: the page reloads after two seconds.
+pub fn switched(rule: &str, host: &str, was_post: bool, language: Language, branding: &Branding) -> String {
+    html(
+        &View {
+            rule,
+            host,
+            phase: Phase::Awake,
+            step: Step::Ready,
+            percent: Some(100),
+            eta_seconds: None,
+            elapsed_seconds: 0,
+            reason: None,
+            retry_in_seconds: None,
+            advice: None,
+            was_post,
+            trace: None,
+            branding,
+        },
+        language,
+    )
+}
+
+/// 404: no rule for this host.
+pub fn not_found(host: &str, language: Language, branding: &Branding) -> String {
+    render::notice(render::Notice::NotFound, host, &[], language, branding)
+}
+
+/// 403: this source may not wake anything here.
+pub fn forbidden(host: &str, language: Language, branding: &Branding) -> String {
+    render::notice(render::Notice::Forbidden, host, &[], language, branding)
+}
+
+/// 503: settings are missing or bad, each with what is allowed.
+pub fn bad_configuration(host: &str, values: &[BadValue], language: Language, branding: &Branding) -> String {
+    render::notice(render::Notice::BadConfiguration, host, values, language, branding)
+}

@@ -1,0 +1,392 @@
+//! What a page promises, checked on every phase in every language.
+
+use std::io::Write as _;
+
+use flate2::{Compression, write::GzEncoder};
+use html5gum::{Token, Tokenizer, emitters::default::DefaultEmitter};
+use sha2::{Digest, Sha256};
+
+use super::*;
+
+/// Would break out of text, of an attribute, of a script and of a style, and reads from right to left.
+const HOSTILE: &str =
+    "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{rule}</style><!--\u{202e}\u{2028}";
+const PNG: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+
+fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
+    let step = match phase {
+        Phase::Asleep | Phase::Starting | Phase::Settling => Step::MachineStarting,
+        Phase::Checking | Phase::Failed | Phase::Misconfigured => Step::HealthChecks { healthy: 1, needed: 2 },
+        Phase::Switching => Step::Switching,
+        Phase::Awake => Step::Ready,
+        Phase::Stopping => Step::MachineStopping,
+    };
+    View {
+        rule: "shop",
+        host: "shop.example.com",
+        phase,
+        step,
+        percent: Some(40),
+        eta_seconds: Some(42),
+        elapsed_seconds: 75,
+        reason: None,
+        retry_in_seconds: None,
+        advice: None,
+        was_post: false,
+        trace: None,
+        branding,
+    }
+}
+
+fn branding() -> Branding {
+    Branding::parse(Some(PNG), Some("#0af"), Some("Questions? Ask the platform team.")).unwrap()
+}
+
+/// Every page there is, with its name.
+fn all_pages(text: &str, branding: &Branding) -> Vec<(String, String)> {
+    let mut pages = Vec::new();
+    for language in Language::ALL {
+        for phase in Phase::ALL {
+            let view = View {
+                rule: text,
+                host: text,
+                reason: Some(text),
+                advice: Some(text),
+                trace: Some(text),
+                retry_in_seconds: Some(30),
+                was_post: true,
+                ..view(phase, branding)
+            };
+            pages.push((format!("{phase:?} {language:?}"), html(&view, language)));
+        }
+        let bad = [
+            BadValue {
+                key: text,
+                value: text,
+                allowed: text,
+            },
+            BadValue {
+                key: "K",
+                value: "",
+                allowed: "any",
+            },
+        ];
+        pages.push((
+            format!("switched {language:?}"),
+            switched(text, text, true, language, branding),
+        ));
+        pages.push((format!("not found {language:?}"), not_found(text, language, branding)));
+        pages.push((format!("forbidden {language:?}"), forbidden(text, language, branding)));
+        pages.push((
+            format!("bad configuration {language:?}"),
+            bad_configuration(text, &bad, language, branding),
+        ));
+    }
+    pages
+}
+
+/// One start tag with its attributes and all the text up to the next tag.
+type Element = (String, Vec<(String, String)>, String);
+
+fn parse(page: &str) -> Vec<Element> {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut elements: Vec<Element> = Vec::new();
+    // Without this the script would be read as markup.
+    let mut emitter = DefaultEmitter::default();
+    emitter.naively_switch_states(true);
+    for token in Tokenizer::new_with_emitter(page, emitter) {
+        match token.unwrap() {
+            Token::StartTag(tag) => {
+                let attributes = tag
+                    .attributes
+                    .iter()
+                    .map(|(name, value)| (text(name), text(value)))
+                    .collect();
+                elements.push((text(&tag.name), attributes, String::new()));
+            }
+            Token::String(string) => {
+                if let Some(element) = elements.last_mut() {
+                    element.2.push_str(&text(&string));
+                }
+            }
+            Token::Comment(_) => panic!("a comment"),
+            Token::Error(error) => panic!("{error:?}"),
+            Token::EndTag(_) | Token::Doctype(_) => {}
+        }
+    }
+    elements
+}
+
+fn attribute<'a>(element: &'a Element, name: &str) -> Option<&'a str> {
+    element
+        .1
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.as_str())
+}
+
+fn with_id<'a>(elements: &'a [Element], id: &str) -> &'a Element {
+    elements
+        .iter()
+        .find(|element| attribute(element, "id") == Some(id))
+        .unwrap_or_else(|| panic!("no #{id}"))
+}
+
+#[test]
+fn hostile_text_stays_text() {
+    let branding = Branding {
+        message: Some(HOSTILE.to_owned()),
+        ..branding()
+    };
+    for ((name, hostile), (_, tame)) in all_pages(HOSTILE, &branding).iter().zip(all_pages("tame", &branding)) {
+        let (hostile, tame) = (parse(hostile), parse(&tame));
+        let shape = |page: &[Element]| -> Vec<(String, Vec<String>)> {
+            page.iter()
+                .map(|(tag, list, _)| (tag.clone(), list.iter().map(|(key, _)| key.clone()).collect()))
+                .collect()
+        };
+        assert_eq!(shape(&hostile), shape(&tame), "{name}: an element or attribute more");
+        let host = hostile.iter().find(|element| element.0 == "bdi").unwrap();
+        assert_eq!(
+            host.2.trim_end_matches('\n'),
+            HOSTILE,
+            "{name}: the host reads as it was given"
+        );
+        if name.starts_with("Failed") {
+            assert_eq!(with_id(&hostile, "reason").2.trim_end_matches('\n'), HOSTILE);
+            assert!(with_id(&hostile, "headline").2.starts_with(HOSTILE));
+            let state = hostile
+                .iter()
+                .find_map(|element| attribute(element, "data-state"))
+                .unwrap();
+            assert_eq!(serde_json::from_str::<Value>(state).unwrap()["rule"], HOSTILE);
+        }
+    }
+}
+
+#[test]
+fn only_script_and_styles_with_the_policys_hashes() {
+    for branding in [Branding::default(), branding()] {
+        let policy = content_security_policy(&branding);
+        assert!(
+            policy.is_ascii() && !policy.contains("unsafe") && !policy.contains("http"),
+            "{policy}"
+        );
+        let expected: Vec<_> = policy
+            .split(['\'', ';', ' '])
+            .filter(|part| part.starts_with("sha256-"))
+            .collect();
+        for (name, page) in all_pages("shop", &branding) {
+            for (tag, attributes, content) in parse(&page) {
+                assert!(
+                    !attributes
+                        .iter()
+                        .any(|(key, _)| key == "style" || key.starts_with("on")),
+                    "{name}"
+                );
+                if tag == "script" || tag == "style" {
+                    // The text after the element's end tag is not part of what is hashed; ours is a line end.
+                    let end = if tag == "script" { "})();\n" } else { "}\n" };
+                    let content = content.trim_end().to_owned() + "\n";
+                    assert!(content.ends_with(end), "{name}");
+                    let with_end = base64_sha256(&content);
+                    let without = base64_sha256(content.trim_end());
+                    assert!(
+                        expected.contains(&&*with_end) || expected.contains(&&*without),
+                        "{name}: {tag}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Written apart from `policy` on purpose: through the bits as a string.
+fn base64_sha256(content: &str) -> String {
+    let digits: Vec<_> = ('A'..='Z')
+        .chain('a'..='z')
+        .chain('0'..='9')
+        .chain(['+', '/'])
+        .collect();
+    let mut bits: String = Sha256::digest(content)
+        .iter()
+        .map(|byte| format!("{byte:08b}"))
+        .collect();
+    bits.push_str("00");
+    let text: String = (0..bits.len() / 6)
+        .map(|i| digits[usize::from_str_radix(&bits[i * 6..i * 6 + 6], 2).unwrap()])
+        .collect();
+    format!("sha256-{text}=")
+}
+
+#[test]
+fn a_page_is_small() {
+    let mut largest = 0;
+    for (name, page) in all_pages(&"a long reason of the machine ".repeat(8), &branding()) {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(page.as_bytes()).unwrap();
+        let size = encoder.finish().unwrap().len();
+        assert!(size <= 14 * 1024, "{name}: {size} bytes gzipped");
+        largest = largest.max(size);
+    }
+    println!("largest page: {largest} bytes gzipped");
+    let huge = all_pages(&"<&\"".repeat(30_000), &Branding::default());
+    assert!(
+        huge.iter().all(|(_, page)| page.len() < 128 * 1024),
+        "a long text is cut"
+    );
+}
+
+#[test]
+fn no_page_asks_for_anything_but_itself() {
+    for (name, page) in all_pages("shop", &branding()) {
+        // The name of a namespace is an address that nobody fetches.
+        let page = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(!page.contains("http://") && !page.contains("https://"), "{name}");
+        assert!(
+            !page.contains("@import") && !page.contains("url(http") && !page.contains("\r"),
+            "{name}"
+        );
+        for element in parse(&page) {
+            assert_ne!(element.0, "base", "{name}");
+            for key in ["src", "href", "action", "srcset", "poster", "data"] {
+                let value = attribute(&element, key).unwrap_or("data:");
+                assert!(value.is_empty() || value.starts_with("data:"), "{name}: {key}={value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn json_has_one_shape_in_every_phase() {
+    let branding = Branding::default();
+    let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let first = keys(&json(&view(Phase::Asleep, &branding)));
+    for phase in Phase::ALL {
+        let value = json(&view(phase, &branding));
+        assert_eq!(keys(&value), first);
+        assert_eq!(value["phase"], phase.as_str());
+    }
+    let value = json(&View {
+        percent: Some(255),
+        eta_seconds: None,
+        reason: Some("no capacity"),
+        retry_in_seconds: Some(30),
+        ..view(Phase::Failed, &branding)
+    });
+    let expected = json!({
+        "rule": "shop", "phase": "failed", "step": "health_checks", "healthy": 1, "needed": 2, "percent": 100,
+        "eta_seconds": null, "elapsed_seconds": 75, "reason": "no capacity", "retry_in_seconds": 30, "advice": null,
+    });
+    assert_eq!(value, expected);
+}
+
+#[test]
+fn the_time_left_is_honest() {
+    let branding = Branding::default();
+    let table = [
+        (None, "Time left not known yet", "Restzeit noch nicht bekannt"),
+        (Some(0), "Taking longer than usual", "Es dauert länger als sonst"),
+        (Some(1), "Only a few seconds left", "Nur noch wenige Sekunden"),
+        (Some(9), "Only a few seconds left", "Nur noch wenige Sekunden"),
+        (Some(10), "About 10 seconds left", "Noch etwa 10 Sekunden"),
+        (Some(41), "About 45 seconds left", "Noch etwa 45 Sekunden"),
+        (Some(55), "About 55 seconds left", "Noch etwa 55 Sekunden"),
+        (Some(56), "About a minute left", "Noch etwa eine Minute"),
+        (Some(89), "About a minute left", "Noch etwa eine Minute"),
+        (Some(90), "About 2 minutes left", "Noch etwa 2 Minuten"),
+        (
+            Some(u32::MAX),
+            "About 71582788 minutes left",
+            "Noch etwa 71582788 Minuten",
+        ),
+    ];
+    for (eta_seconds, english, german) in table {
+        let view = View {
+            eta_seconds,
+            ..view(Phase::Starting, &branding)
+        };
+        for (language, expected) in [(Language::English, english), (Language::German, german)] {
+            assert_eq!(with_id(&parse(&html(&view, language)), "eta").2, expected);
+        }
+    }
+}
+
+#[test]
+fn progress_is_a_number_only_when_it_is_known() {
+    let branding = Branding::default();
+    let bar = |view: &View| -> Option<String> {
+        let page = parse(&html(view, Language::English));
+        attribute(with_id(&page, "bar"), "value").map(str::to_owned)
+    };
+    assert_eq!(bar(&view(Phase::Starting, &branding)).as_deref(), Some("40"));
+    assert_eq!(
+        bar(&View {
+            percent: Some(200),
+            ..view(Phase::Starting, &branding)
+        })
+        .as_deref(),
+        Some("100")
+    );
+    assert_eq!(
+        bar(&View {
+            percent: None,
+            ..view(Phase::Starting, &branding)
+        }),
+        None
+    );
+    assert_eq!(bar(&view(Phase::Awake, &branding)).as_deref(), Some("100"));
+}
+
+#[test]
+fn without_scripts_the_page_comes_back_by_itself_but_never_wakes_what_sleeps() {
+    let branding = Branding::default();
+    for phase in Phase::ALL {
+        let page = html(&view(phase, &branding), Language::English);
+        assert_eq!(
+            page.contains("<noscript><meta http-equiv=\"refresh\""),
+            phase != Phase::Asleep,
+            "{phase:?}"
+        );
+    }
+    assert!(
+        switched("shop", "h", false, Language::English, &branding).contains("http-equiv=\"refresh\" content=\"2\"")
+    );
+}
+
+#[test]
+fn a_lost_form_is_told() {
+    let branding = Branding::default();
+    for phase in Phase::ALL {
+        let view = view(phase, &branding);
+        assert!(html(&View { was_post: true, ..view }, Language::English).contains("Your form was not sent."));
+        assert!(!html(&view, Language::English).contains("Your form was not sent."));
+    }
+}
+
+#[test]
+fn bad_values_are_all_listed() {
+    let bad = [
+        BadValue {
+            key: "AUTOSTOPPING_SETTLE",
+            value: "5",
+            allowed: "a duration with a unit, such as 5m",
+        },
+        BadValue {
+            key: "AUTOSTOPPING_LEDGER",
+            value: "",
+            allowed: "dynamodb:TABLE",
+        },
+    ];
+    let page = bad_configuration("shop.example.com", &bad, Language::English, &Branding::default());
+    for expected in [
+        "AUTOSTOPPING_SETTLE",
+        "<code>5</code>",
+        "such as 5m",
+        "AUTOSTOPPING_LEDGER",
+        "not set",
+        "dynamodb:TABLE",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+}

@@ -1,0 +1,132 @@
+//! From the environment to a function or a driver with its adapters.
+
+use crate::aws::Aws;
+use crate::clock::SystemClock;
+use crate::compute::ec2::Ec2;
+use crate::config::environment::{LedgerChoice, Settings};
+use crate::config::{ConfigErrors, Lookup};
+use crate::drive::Driver;
+use crate::gateway::alb::Alb;
+use crate::ledger::dynamodb::DynamoDb;
+use crate::rules::RuleSettings;
+
+/// A driver of rules on AWS.
+pub type AwsDriver<L> = Driver<Ec2, Alb, L, SystemClock>;
+
+/// A driver with these settings.
+pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> AwsDriver<L> {
+    let Settings {
+        wakers,
+        settle,
+        idle_min,
+        listeners,
+        ..
+    } = settings.clone();
+    Driver {
+        compute: Ec2::new(aws.ec2()),
+        gateway: Alb::new(aws.elb(), listeners, wakers.clone()),
+        ledger,
+        clock: SystemClock,
+        settings: RuleSettings {
+            wakers,
+            settle,
+            idle_min,
+        },
+        owner,
+    }
+}
+
+/// A name for the leases of this process.
+pub fn owner(what: &str) -> String {
+    format!("{what}-{:016x}", fastrand::u64(..))
+}
+
+/// The driver of the command line, with the credentials of the AWS CLI.
+///
+/// # Errors
+/// Everything in the environment that cannot be used.
+#[cfg(feature = "cli")]
+pub async fn for_command_line(lookup: &impl Lookup) -> Result<AwsDriver<DynamoDb>, ConfigErrors> {
+    use crate::config::{BadValue, environment};
+
+    let settings = Settings::read(lookup)?;
+    let aws = Aws::from_default_chain(lookup).await?;
+    match &settings.ledger {
+        LedgerChoice::DynamoDb { table } => {
+            let ledger = DynamoDb::new(aws.dynamodb(), table);
+            Ok(driver(&settings, &aws, ledger, owner("proxymanager")))
+        }
+        LedgerChoice::Memory => Err(ConfigErrors::from(BadValue {
+            key: environment::LEDGER.to_owned(),
+            value: "memory".to_owned(),
+            allowed: "dynamodb:TABLE; the memory of a function is out of reach from here".to_owned(),
+        })),
+    }
+}
+
+/// The function, or what is wrong with its environment.
+#[cfg(feature = "lambda")]
+pub mod lambda {
+    use lambda_runtime::{Error, LambdaEvent, service_fn};
+    use serde_json::Value;
+    use serde_json::value::RawValue;
+
+    use super::{Aws, AwsDriver, ConfigErrors, DynamoDb, LedgerChoice, Lookup, Settings, driver, owner};
+    use crate::clock::SystemClock;
+    use crate::compute::ec2::Ec2;
+    use crate::function::Function;
+    use crate::gateway::alb::Alb;
+    use crate::http::event;
+    use crate::ledger::Ledger;
+    use crate::ledger::memory::Memory;
+    use crate::telemetry;
+
+    /// Reads the environment once and serves invocations until the environment ends. What is wrong is answered to every
+    /// request, since a function that does not start is a bare 502 for everybody.
+    ///
+    /// # Errors
+    /// When the runtime API cannot be reached.
+    pub async fn run(lookup: &impl Lookup) -> Result<(), Error> {
+        let settings = Settings::read(lookup);
+        telemetry::json(settings.as_ref().map_or("info", |settings| settings.log.as_str()));
+        match (settings, Aws::from_environment(lookup)) {
+            (Ok(settings), Ok(aws)) => match settings.ledger.clone() {
+                LedgerChoice::DynamoDb { table } => {
+                    let ledger = DynamoDb::new(aws.dynamodb(), table);
+                    serve(Ok((driver(&settings, &aws, ledger, owner("function")), settings))).await
+                }
+                LedgerChoice::Memory => {
+                    serve(Ok((
+                        driver(&settings, &aws, Memory::default(), owner("function")),
+                        settings,
+                    )))
+                    .await
+                }
+            },
+            (settings, aws) => {
+                let errors = [settings.err(), aws.err()]
+                    .into_iter()
+                    .flatten()
+                    .flat_map(|errors| errors.0);
+                let errors = ConfigErrors(errors.collect());
+                tracing::error!(%errors, "the environment cannot be used");
+                serve::<Memory>(Err(errors)).await
+            }
+        }
+    }
+
+    async fn serve<L: Ledger>(state: Result<(AwsDriver<L>, Settings), ConfigErrors>) -> Result<(), Error> {
+        let function: &Function<Ec2, Alb, L, SystemClock> = &Function::new(state);
+        lambda_runtime::run(service_fn(
+            async |event: LambdaEvent<Box<RawValue>>| -> Result<Value, Error> {
+                let event = event::parse(event.payload.get());
+                // Boxed: the whole future, inlined, is deeper than the compiler follows.
+                Box::pin(function.handle(&event)).await.map_err(|error| {
+                    tracing::error!(%error, "the event failed");
+                    Error::from(error.to_string())
+                })
+            },
+        ))
+        .await
+    }
+}
