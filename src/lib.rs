@@ -17,6 +17,8 @@ pub mod function;
 pub mod gateway;
 pub mod http;
 pub mod ledger;
+#[cfg(feature = "local")]
+pub mod local;
 #[cfg(feature = "page")]
 pub mod page;
 pub mod rules;

@@ -3,6 +3,8 @@
 mod command;
 mod output;
 mod report;
+#[cfg(feature = "local")]
+mod seed;
 
 use std::process::ExitCode;
 
@@ -26,6 +28,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole system on this machine, without AWS.
+    #[cfg(feature = "local")]
+    Local(crate::local::Args),
+    #[command(flatten)]
+    OfRules(OfRules),
+}
+
+/// What is asked and told of rules, on AWS or wherever `AWS_ENDPOINT_URL` leads.
+#[derive(Debug, Subcommand)]
+enum OfRules {
     /// List all rules and their phases.
     List,
     /// Show all there is to know about one rule.
@@ -57,6 +69,14 @@ const BAD_CONFIGURATION: u8 = 64;
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        #[cfg(feature = "local")]
+        Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
+        Command::OfRules(command) => of_rules(command, cli.output).await,
+    }
+}
+
+async fn of_rules(command: OfRules, format: Format) -> ExitCode {
     let context = match command::Context::new(&Environment).await {
         Ok(context) => context,
         Err(errors) => {
@@ -64,12 +84,11 @@ pub async fn run(cli: Cli) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
-    let format = cli.output;
-    let result = match cli.command {
-        Command::List => command::list(&context, format).await,
-        Command::Status { rule } => command::status(&context, &rule, format).await,
-        Command::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
-        Command::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
+    let result = match command {
+        OfRules::List => command::list(&context, format).await,
+        OfRules::Status { rule } => command::status(&context, &rule, format).await,
+        OfRules::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
+        OfRules::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

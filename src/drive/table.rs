@@ -1,5 +1,7 @@
 //! The route table: read from the ledger by everybody, from the load balancer by one.
 
+use std::time::Duration;
+
 use super::{Driver, LEASE, TABLE_AGE};
 use crate::clock::Clock;
 use crate::compute::Compute;
@@ -8,6 +10,10 @@ use crate::domain::time::{after, since};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules;
+
+/// How often and how long apart the first table is looked for while somebody else reads it.
+const FIRST_TABLE_LOOKS: u32 = 15;
+const FIRST_TABLE_PAUSE: Duration = Duration::from_millis(200);
 
 impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
     /// The route table, renewed when it is older than [`TABLE_AGE`] and nobody else is at it. An older table is served
@@ -23,8 +29,8 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         let mine = self.ledger.claim_table(&self.owner, now, after(now, LEASE)).await?;
         match (stored, mine) {
             (Some(table), false) => Ok(table),
-            // The very first table: whoever needs it reads it, claim or not.
-            (before, _) => match self.read_table(before.as_ref()).await {
+            (None, false) => self.first_table().await,
+            (before, true) => match self.read_table(before.as_ref()).await {
                 Ok(table) => Ok(table),
                 Err(error) => match before {
                     Some(table) => {
@@ -35,6 +41,17 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
                 },
             },
         }
+    }
+
+    /// Somebody else reads the very first table: waits for it, and reads it too if that takes long.
+    async fn first_table(&self) -> Result<RouteTable, LedgerError> {
+        for _ in 0..FIRST_TABLE_LOOKS {
+            tokio::time::sleep(FIRST_TABLE_PAUSE).await;
+            if let Some(stored) = self.ledger.load_table().await? {
+                return Ok(stored.table);
+            }
+        }
+        self.read_table(None).await
     }
 
     /// Reads the listeners now and stores what they say.

@@ -1,0 +1,237 @@
+//! AWS's APIs over HTTP, and the control endpoint `/_local/` beside them, on one port.
+
+mod control;
+mod dynamodb;
+mod ec2;
+mod elb;
+mod groups;
+mod query;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+
+use super::{
+    serve::{Body, BoxError, Guard, full, serve},
+    shared::Shared,
+    world::{Failure, Service},
+};
+
+/// The content of a successful answer, or AWS's error.
+pub type Answer = Result<Value, Failure>;
+
+/// The largest request: more than DynamoDB's largest batch.
+const REQUEST_SIZE: usize = 20 * 1024 * 1024;
+
+/// Serves the APIs until the guard is dropped.
+pub fn start(listener: TcpListener, shared: Arc<Shared>) -> Guard {
+    serve(listener, move |_, request| answer(Arc::clone(&shared), request))
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+    let (head, body) = request.into_parts();
+    let body = Limited::new(body, REQUEST_SIZE).collect().await?.to_bytes();
+    let path = head.uri.path();
+    if let Some(path) = path.strip_prefix("/_local/") {
+        let (status, value) = control::answer(&shared, &head.method, path, &body).await;
+        return respond(status, "application/json", value.to_string(), "");
+    }
+    if head.method != Method::POST || path != "/" {
+        let message = format!("the local cloud serves POST / and /_local/, not {} {path}", head.method);
+        return respond(404, "text/plain", message, "");
+    }
+    let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
+    let call = match target {
+        Some(target) => json_call(target, &body),
+        None => form_call(&body),
+    };
+    let call = match call {
+        Ok(call) => call,
+        Err((service, failure)) => return refuse(service, &failure, None, "unknown"),
+    };
+    let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
+    tokio::time::sleep(delay).await;
+    let (result, stored, id) = {
+        let mut world = shared.world();
+        let now = shared.clock.now();
+        let result = world
+            .admit(now, call.service, &call.name, call.filtered())
+            .and_then(|()| match call.service {
+                Service::Ec2 => ec2::call(&mut world, now, &call.name, &call.params),
+                Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
+                Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
+            });
+        world.note_call(now, &call.name, result.as_ref().err());
+        let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
+        let stored = if failed_condition {
+            dynamodb::item_of_refusal(&mut world, &call.params)
+        } else {
+            None
+        };
+        (result, stored, world.request_id())
+    };
+    match result {
+        Ok(_) if lost => Err(format!("the answer of {} is lost on purpose", call.name).into()),
+        Ok(content) => accept(&call, content, &id),
+        Err(failure) => refuse(call.service, &failure, stored.map(Value::Object), &id),
+    }
+}
+
+/// A call as it came in.
+struct Call {
+    service: Service,
+    name: String,
+    params: Map<String, Value>,
+}
+
+impl Call {
+    fn writes(&self) -> bool {
+        !["Describe", "Get", "BatchGet", "Query"]
+            .iter()
+            .any(|reads| self.name.starts_with(reads))
+    }
+
+    fn filtered(&self) -> bool {
+        ["Filter", "MaxResults", "NextToken"]
+            .iter()
+            .any(|key| self.params.contains_key(*key))
+    }
+}
+
+fn form_call(body: &Bytes) -> Result<Call, (Service, Failure)> {
+    let mut params = query::parse(body);
+    let mut take = |key: &str| {
+        params
+            .shift_remove(key)
+            .and_then(|value| value.as_str().map(str::to_owned))
+    };
+    let (name, version) = (take("Action"), take("Version"));
+    let service = match version.as_deref() {
+        Some("2016-11-15") => Service::Ec2,
+        Some("2015-12-01") => Service::Elb,
+        other => {
+            let message = format!(
+                "the local cloud serves EC2 (2016-11-15) and Elastic Load Balancing (2015-12-01), not version {} of {}",
+                other.unwrap_or("none"),
+                name.as_deref().unwrap_or("an unnamed call"),
+            );
+            return Err((Service::Elb, Failure::refused("InvalidAction", message)));
+        }
+    };
+    let missing = || (service, Failure::refused("MissingAction", "the request has no Action"));
+    Ok(Call {
+        service,
+        name: name.ok_or_else(missing)?,
+        params,
+    })
+}
+
+fn json_call(target: &str, body: &Bytes) -> Result<Call, (Service, Failure)> {
+    let service = Service::DynamoDb;
+    let Some(name) = target.strip_prefix("DynamoDB_20120810.") else {
+        let message = format!("the local cloud serves DynamoDB by JSON, not {target}");
+        return Err((service, Failure::refused("UnknownOperationException", message)));
+    };
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(params)) => Ok(Call {
+            service,
+            name: name.to_owned(),
+            params,
+        }),
+        Ok(_) | Err(_) => Err((
+            service,
+            Failure::refused("SerializationException", "the body is not a JSON object"),
+        )),
+    }
+}
+
+fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxError> {
+    let root = format!("{}Response", call.name);
+    match call.service {
+        Service::DynamoDb => respond(200, "application/x-amz-json-1.0", content.to_string(), id),
+        Service::Ec2 => {
+            let mut answer = json!({ "requestId": id });
+            if let (Some(answer), Value::Object(content)) = (answer.as_object_mut(), content) {
+                answer.extend(content);
+            }
+            let namespace = Some("http://ec2.amazonaws.com/doc/2016-11-15/");
+            respond(
+                200,
+                "text/xml;charset=UTF-8",
+                query::to_xml(&root, namespace, &answer, "item"),
+                id,
+            )
+        }
+        Service::Elb => {
+            let mut answer = json!({});
+            answer[format!("{}Result", call.name)] = content;
+            answer["ResponseMetadata"] = json!({ "RequestId": id });
+            let namespace = Some("http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/");
+            respond(200, "text/xml", query::to_xml(&root, namespace, &answer, "member"), id)
+        }
+    }
+}
+
+fn refuse(service: Service, failure: &Failure, stored: Option<Value>, id: &str) -> Result<Response<Body>, BoxError> {
+    let Failure { status, code, message } = failure;
+    let error = json!({ "Code": code, "Message": message });
+    match service {
+        Service::DynamoDb => {
+            let place = match code.as_str() {
+                "ValidationException" | "SerializationException" | "UnknownOperationException" => {
+                    "com.amazon.coral.validate"
+                }
+                _ => "com.amazonaws.dynamodb.v20120810",
+            };
+            let mut answer = json!({ "__type": format!("{place}#{code}"), "message": message });
+            if let Some(stored) = stored {
+                answer["Item"] = stored;
+            }
+            respond(*status, "application/x-amz-json-1.0", answer.to_string(), id)
+        }
+        Service::Ec2 => {
+            let answer = json!({ "Errors": { "Error": error }, "RequestID": id });
+            respond(
+                *status,
+                "text/xml;charset=UTF-8",
+                query::to_xml("Response", None, &answer, "item"),
+                id,
+            )
+        }
+        Service::Elb => {
+            let side = if *status < 500 { "Sender" } else { "Receiver" };
+            let answer = json!({ "Error": { "Type": side, "Code": code, "Message": message }, "RequestId": id });
+            let namespace = Some("http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/");
+            respond(
+                *status,
+                "text/xml",
+                query::to_xml("ErrorResponse", namespace, &answer, "member"),
+                id,
+            )
+        }
+    }
+}
+
+fn respond(status: u16, kind: &str, body: String, id: &str) -> Result<Response<Body>, BoxError> {
+    let response = Response::builder()
+        .status(StatusCode::from_u16(status)?)
+        .header("content-type", kind);
+    Ok(response.header("x-amzn-requestid", id).body(full(body))?)
+}
+
+/// The refusal of a call that the local cloud does not serve.
+fn unknown_call(service: &str, name: &str) -> Failure {
+    let code = if service == "DynamoDB" {
+        "UnknownOperationException"
+    } else {
+        "InvalidAction"
+    };
+    Failure::refused(
+        code,
+        format!("the local cloud does not serve the call {name} of {service}"),
+    )
+}

@@ -1,0 +1,141 @@
+//! One execution environment: a `bootstrap` process and the runtime API it talks to.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{net::TcpListener, process::Command, sync::oneshot, time::Instant};
+
+use super::{
+    Error, Function,
+    runtime::{Init, Job, Runtime},
+};
+use crate::local::{
+    log::Log,
+    process::{Processes, Program},
+    serve::{Guard, serve},
+};
+
+/// One environment. It runs one invocation at a time.
+#[derive(Debug)]
+pub struct Environment {
+    /// When it was last used.
+    pub used: Instant,
+    program: Program,
+    runtime: Arc<Runtime>,
+    _server: Guard,
+}
+
+impl Environment {
+    /// Starts the process and waits until it asks for its first event, for as long as `limit`; or says why it did not.
+    pub async fn start(
+        function: &Function,
+        limit: Duration,
+        processes: &Processes,
+        log: &Arc<Log>,
+    ) -> Result<Self, String> {
+        let listener = match TcpListener::bind(("127.0.0.1", 0)).await {
+            Ok(listener) => listener,
+            Err(error) => return Err(format!("no port for the runtime API: {error}")),
+        };
+        let address = match listener.local_addr() {
+            Ok(address) => address.to_string(),
+            Err(error) => return Err(format!("no port for the runtime API: {error}")),
+        };
+        let mut program = match processes.spawn("lambda", command(function, &address), log) {
+            Ok(program) => program,
+            Err(error) => return Err(format!("{}: {error}", function.bootstrap.display())),
+        };
+        let freeze = function.freeze.then(|| program.group());
+        let (runtime, mut init) = Runtime::new(function.arn.clone(), freeze);
+        let runtime = Arc::new(runtime);
+        let serving = Arc::clone(&runtime);
+        let server = serve(listener, move |_, request| Arc::clone(&serving).answer(request));
+        let reason = tokio::select! {
+            state = init.wait_for(|state| *state != Init::Running) => match state.as_deref() {
+                Ok(Init::Failed(said)) => format!("INIT failed: {said}"),
+                Ok(Init::Ready | Init::Running) | Err(_) => String::new(),
+            },
+            status = program.wait() => match status {
+                Ok(status) => format!("Runtime.ExitError: Runtime exited without providing a reason ({status})"),
+                Err(error) => format!("Runtime.ExitError: {error}"),
+            },
+            () = tokio::time::sleep(limit) => format!("INIT timed out after {:.2} seconds", limit.as_secs_f64()),
+        };
+        if reason.is_empty() {
+            return Ok(Self {
+                used: Instant::now(),
+                program,
+                runtime,
+                _server: server,
+            });
+        }
+        program.kill().await;
+        Err(reason)
+    }
+
+    /// Gives the process one event and waits for its answer.
+    pub async fn invoke(&mut self, event: Bytes, deadline_ms: i64, timeout: Duration) -> Result<Bytes, Error> {
+        let (answer, answered) = oneshot::channel();
+        if !self
+            .runtime
+            .give(Job {
+                event,
+                deadline_ms,
+                answer,
+            })
+            .await
+        {
+            return Err(Error::Function("the environment is gone".to_owned()));
+        }
+        tokio::select! {
+            // An answer that is there counts, even when the process died right after it.
+            biased;
+            Ok(answer) = answered => answer.map_err(Error::Function),
+            status = self.program.wait() => Err(Error::Function(match status {
+                Ok(status) => format!("Runtime.ExitError: Runtime exited with error: {status}"),
+                Err(error) => format!("Runtime.ExitError: {error}"),
+            })),
+            () = tokio::time::sleep(timeout) => Err(Error::TimedOut(timeout.as_secs_f64())),
+        }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.program.has_ended()
+    }
+
+    /// Kills the process and waits until it is gone.
+    pub async fn end(self) {
+        self.program.kill().await;
+    }
+}
+
+fn command(function: &Function, address: &str) -> Command {
+    let root = function.bootstrap.parent().unwrap_or(Path::new("/"));
+    let mut command = Command::new(&function.bootstrap);
+    command
+        .env_clear()
+        .current_dir(root)
+        .env("LAMBDA_TASK_ROOT", root)
+        .env("LAMBDA_RUNTIME_DIR", root);
+    // Source: "Defined runtime environment variables" of the Lambda guide.
+    command.envs([
+        ("PATH", "/usr/local/bin:/usr/bin:/bin:/opt/bin"),
+        ("LANG", "en_US.UTF-8"),
+        ("TZ", ":UTC"),
+        ("_HANDLER", "bootstrap"),
+        ("AWS_LAMBDA_RUNTIME_API", address),
+        ("AWS_LAMBDA_FUNCTION_NAME", &function.name),
+        ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/local"),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", address),
+        ("AWS_REGION", &function.region),
+        ("AWS_DEFAULT_REGION", &function.region),
+        ("AWS_ACCESS_KEY_ID", "local"),
+        ("AWS_SECRET_ACCESS_KEY", "local"),
+        ("AWS_SESSION_TOKEN", "local"),
+    ]);
+    command.envs(function.env.iter().map(|(key, value)| (key, value)));
+    command
+}

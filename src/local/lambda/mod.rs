@@ -1,0 +1,215 @@
+//! Lambda: one environment per concurrent request up to a limit, then throttled; environments reused and reaped.
+
+mod environment;
+mod runtime;
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{clock::Clock, log::Log, process::Processes};
+use environment::Environment;
+
+/// The function and its limits.
+#[derive(Debug, Clone)]
+pub struct Function {
+    pub arn: String,
+    pub name: String,
+    pub bootstrap: PathBuf,
+    /// Environment variables beside those that Lambda sets.
+    pub env: Vec<(String, String)>,
+    pub region: String,
+    pub timeout: Duration,
+    /// How long INIT may take; 10 s on AWS.
+    pub init: Duration,
+    /// Reserved concurrency.
+    pub concurrency: usize,
+    /// Environments unused for this long are ended.
+    pub reap: Duration,
+    /// Whether an environment stands still between invocations, as on AWS.
+    pub freeze: bool,
+}
+
+/// Why an invocation has no answer.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// No environment is free and the limit is reached, or throttling is switched on.
+    #[error("throttled")]
+    Throttled,
+    /// The function said so, died, or never started; with what it said.
+    #[error("function error: {0}")]
+    Function(String),
+    /// No answer within the function's time-out.
+    #[error("timed out after {0:.2} seconds")]
+    TimedOut(f64),
+}
+
+/// What happened so far.
+#[derive(Debug, Default, Serialize)]
+pub struct Figures {
+    pub invocations: u64,
+    pub throttled: u64,
+    pub failed: u64,
+    pub timed_out: u64,
+    pub started: u64,
+    pub idle: u64,
+    pub busy: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    invocations: AtomicU64,
+    throttled: AtomicU64,
+    failed: AtomicU64,
+    timed_out: AtomicU64,
+    started: AtomicU64,
+    busy: AtomicU64,
+}
+
+/// The environments of one function.
+#[derive(Debug)]
+pub struct Lambda {
+    function: Function,
+    clock: Clock,
+    log: Arc<Log>,
+    processes: Processes,
+    idle: Mutex<Vec<Environment>>,
+    places: Semaphore,
+    counts: Counts,
+}
+
+impl Lambda {
+    pub fn new(function: Function, clock: Clock, log: Arc<Log>, processes: Processes) -> Self {
+        let places = Semaphore::new(function.concurrency);
+        Self {
+            function,
+            clock,
+            log,
+            processes,
+            idle: Mutex::default(),
+            places,
+            counts: Counts::default(),
+        }
+    }
+
+    pub fn function(&self) -> &Function {
+        &self.function
+    }
+
+    /// Invokes the function. Has to run to its end once begun, which `Shared::invoke` sees to.
+    pub async fn invoke(&self, event: Bytes, throttled: bool) -> Result<Bytes, Error> {
+        self.counts.invocations.fetch_add(1, Relaxed);
+        let place = if throttled {
+            None
+        } else {
+            self.places.try_acquire().ok()
+        };
+        let Some(_place) = place else {
+            self.counts.throttled.fetch_add(1, Relaxed);
+            return Err(Error::Throttled);
+        };
+        self.counts.busy.fetch_add(1, Relaxed);
+        let result = self.invoke_in_place(event).await;
+        self.counts.busy.fetch_sub(1, Relaxed);
+        match &result {
+            Err(Error::TimedOut(_)) => self.counts.timed_out.fetch_add(1, Relaxed),
+            Err(_) => self.counts.failed.fetch_add(1, Relaxed),
+            Ok(_) => 0,
+        };
+        if let Err(error) = &result {
+            self.log.output("lambda", &error.to_string());
+        }
+        result
+    }
+
+    async fn invoke_in_place(&self, event: Bytes) -> Result<Bytes, Error> {
+        let timeout = self.function.timeout;
+        let mut environment = match self.take_idle() {
+            Some(environment) => environment,
+            None => match self.start(self.function.init).await {
+                Ok(environment) => environment,
+                // As on AWS a failed INIT is tried once more as part of the invocation, under the function's time-out.
+                Err(_) => self.start(timeout).await.map_err(Error::Function)?,
+            },
+        };
+        let deadline = self.clock.now() + timeout;
+        match environment.invoke(event, deadline.as_millisecond(), timeout).await {
+            Ok(answer) => {
+                self.put_idle(environment);
+                Ok(answer)
+            }
+            // The runtime reported the error and lives on; a dead or stuck one is not used again.
+            Err(error @ Error::Function(_)) if !environment.has_ended() => {
+                self.put_idle(environment);
+                Err(error)
+            }
+            Err(error) => {
+                environment.end().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start(&self, limit: Duration) -> Result<Environment, String> {
+        self.counts.started.fetch_add(1, Relaxed);
+        Environment::start(&self.function, limit, &self.processes, &self.log).await
+    }
+
+    fn take_idle(&self) -> Option<Environment> {
+        loop {
+            let mut environment = self.idle().pop()?;
+            if !environment.has_ended() {
+                return Some(environment);
+            }
+        }
+    }
+
+    fn put_idle(&self, mut environment: Environment) {
+        environment.used = Instant::now();
+        self.idle().push(environment);
+    }
+
+    /// Ends the environments that were not used for long.
+    pub fn reap(&self) {
+        let reap = self.function.reap;
+        self.idle().retain(|environment| environment.used.elapsed() < reap);
+    }
+
+    /// Ends every idle environment, as a new version of the function does.
+    pub fn forget(&self) {
+        self.idle().clear();
+    }
+
+    pub fn figures(&self) -> Figures {
+        let Counts {
+            invocations,
+            throttled,
+            failed,
+            timed_out,
+            started,
+            busy,
+        } = &self.counts;
+        Figures {
+            invocations: invocations.load(Relaxed),
+            throttled: throttled.load(Relaxed),
+            failed: failed.load(Relaxed),
+            timed_out: timed_out.load(Relaxed),
+            started: started.load(Relaxed),
+            idle: self.idle().len() as u64,
+            busy: busy.load(Relaxed),
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Environment>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

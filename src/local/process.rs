@@ -1,0 +1,146 @@
+//! Child processes that never outlive us: each in its own process group, killed as a group, and by the kernel when we
+//! die without a word.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    process::{ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+};
+
+use super::log::Log;
+
+/// The process groups that are alive, so that all can be killed at once whoever owns them.
+#[derive(Debug, Clone, Default)]
+pub struct Processes(Arc<Mutex<BTreeSet<i32>>>);
+
+impl Processes {
+    /// Starts `command` in a process group of its own; its output goes to the log under `name`.
+    pub fn spawn(&self, name: &str, mut command: Command, log: &Arc<Log>) -> io::Result<Program> {
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        die_with_us(&mut command);
+        let mut child = command.spawn()?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
+        self.alive().insert(group);
+        if let Some(out) = child.stdout.take() {
+            tokio::spawn(copy_lines(name.to_owned(), out, Arc::clone(log)));
+        }
+        if let Some(err) = child.stderr.take() {
+            tokio::spawn(copy_lines(name.to_owned(), err, Arc::clone(log)));
+        }
+        Ok(Program {
+            child,
+            group: Group(group),
+            processes: self.clone(),
+        })
+    }
+
+    /// Kills every group that is alive.
+    pub fn kill_all(&self) {
+        for group in std::mem::take(&mut *self.alive()) {
+            Group(group).signal(Signal::SIGKILL);
+        }
+    }
+
+    /// Kills every group that is alive and waits, for at most two seconds, until the kernel knows none of them.
+    /// `release` drops the programs, whoever owns them: the kernel knows a dead child until its owner lets go.
+    pub async fn end_all(&self, release: impl FnOnce()) {
+        let groups: Vec<i32> = self.alive().iter().copied().collect();
+        self.kill_all();
+        release();
+        for _ in 0..400 {
+            if groups.iter().all(|group| killpg(Pid::from_raw(*group), None).is_err()) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
+
+    fn alive(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A process group.
+#[derive(Debug, Clone, Copy)]
+pub struct Group(i32);
+
+impl Group {
+    /// Sends a signal to every process of the group. A group that is gone is fine.
+    pub fn signal(self, signal: Signal) {
+        if self.0 > 0 {
+            let _ = killpg(Pid::from_raw(self.0), signal);
+        }
+    }
+}
+
+/// A running program. Dropped, it is killed with everything it started in its group.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    group: Group,
+    processes: Processes,
+}
+
+impl Program {
+    pub fn group(&self) -> Group {
+        self.group
+    }
+
+    /// Waits for the program itself to end; may be called again.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Whether the program itself has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Kills the group and waits until the program itself is gone.
+    pub async fn kill(mut self) {
+        self.group.signal(Signal::SIGKILL);
+        let _ = self.child.wait().await;
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.group.signal(Signal::SIGKILL);
+        self.processes.alive().remove(&self.group.0);
+    }
+}
+
+/// The kernel kills the program when we are killed without a chance to do it ourselves. Other systems than Linux have
+/// nothing like it.
+#[cfg(target_os = "linux")]
+fn die_with_us(command: &mut Command) {
+    // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_with_us(_: &mut Command) {}
+
+async fn copy_lines(name: String, from: impl AsyncRead + Unpin, log: Arc<Log>) {
+    let mut lines = BufReader::new(from).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        log.output(&name, String::from_utf8_lossy(&line).trim_end());
+    }
+}

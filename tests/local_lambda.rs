@@ -1,0 +1,235 @@
+//! The Lambda runtime API with a real process behind it: concurrency, reuse, INIT, time-outs, environment.
+
+#![cfg(feature = "local")]
+
+mod local_support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use local_support::{cloud, get, until};
+use proxymanager::local::{Cloud, lambda::Error};
+use serde_json::Value;
+
+async fn invoke(cloud: &Cloud, event: &str) -> Result<Value, Error> {
+    let answer = cloud.shared.lambda.invoke(Bytes::from(event.to_owned()), false).await?;
+    let answer: Value = serde_json::from_slice(&answer).expect("the function answers JSON");
+    Ok(serde_json::from_str(answer["body"].as_str().expect("there is a body")).unwrap_or(Value::Null))
+}
+
+fn init(mode: &str) -> Vec<(String, String)> {
+    vec![("TEST_INIT".to_owned(), mode.to_owned())]
+}
+
+#[tokio::test]
+async fn an_environment_is_reused_and_reaped() {
+    let cloud = cloud(|config| config.reap = Duration::from_secs(2)).await;
+    let (first, second) = (invoke(&cloud, "{}").await.unwrap(), invoke(&cloud, "{}").await.unwrap());
+    assert_eq!(first["pid"], second["pid"]);
+    assert_eq!(second["count"], 2);
+    until("it is reaped", || cloud.shared.lambda.figures().idle == 0).await;
+    let third = invoke(&cloud, "{}").await.unwrap();
+    assert_ne!(third["pid"], first["pid"]);
+    assert_eq!(cloud.shared.lambda.figures().started, 2);
+    cloud.stop().await;
+}
+
+/// A place for the file that lets `/gate` through, gone again when dropped.
+struct Gate(std::path::PathBuf);
+
+impl Gate {
+    fn new(name: &str) -> Self {
+        let gate = Self(std::env::temp_dir().join(format!("gate-{name}-{}", std::process::id())));
+        let _ = std::fs::remove_file(&gate.0);
+        gate
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
+        vec![("TEST_GATE".to_owned(), self.0.to_string_lossy().into_owned())]
+    }
+
+    fn open(&self) {
+        std::fs::write(&self.0, "").expect("the file can be written");
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn concurrent_requests_get_environments_of_their_own_up_to_the_limit_then_a_502() {
+    let gate = Gate::new("limit");
+    let cloud = cloud(|config| {
+        config.concurrency = 3;
+        config.env = gate.env();
+    })
+    .await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let address = cloud.address;
+        clients.spawn(async move { local_support::Connection::open(address).await.get("/gate").await.status });
+    }
+    until("three are served and two refused", || {
+        let figures = cloud.shared.lambda.figures();
+        (figures.busy, figures.throttled) == (3, 2)
+    })
+    .await;
+    gate.open();
+    let mut statuses = clients.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 200, 502, 502]);
+    let figures = cloud.shared.lambda.figures();
+    assert_eq!((figures.started, figures.idle, figures.busy), (3, 3, 0));
+    assert_eq!(get(&cloud, "/").await.status, 200, "a place is free again");
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn a_failed_init_is_tried_once_more_and_then_is_a_function_error() {
+    for (mode, expected) in [("exit", "exit status: 3"), ("error", "no configuration")] {
+        let cloud = cloud(|config| config.env = init(mode)).await;
+        let error = invoke(&cloud, "{}").await.unwrap_err();
+        assert!(error.to_string().contains(expected), "{mode}: {error}");
+        assert_eq!(cloud.shared.lambda.figures().started, 2, "{mode}");
+        assert_eq!(get(&cloud, "/").await.status, 502);
+        cloud.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_init_that_hangs_is_ended() {
+    let cloud = cloud(|config| {
+        config.env = init("hang");
+        config.init_timeout = Duration::from_millis(200);
+        config.function_timeout = Duration::from_millis(300);
+    })
+    .await;
+    let error = invoke(&cloud, "{}").await.unwrap_err();
+    assert_eq!(error.to_string(), "function error: INIT timed out after 0.30 seconds");
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_time_out_the_environment_is_gone_and_the_next_request_is_served() {
+    let cloud = cloud(|config| config.function_timeout = Duration::from_millis(1500)).await;
+    let before = invoke(&cloud, "{}").await.unwrap();
+    assert_eq!(
+        invoke(&cloud, r#"{"path": "/hang"}"#).await.unwrap_err(),
+        Error::TimedOut(1.5)
+    );
+    let after = invoke(&cloud, "{}").await.unwrap();
+    assert_ne!(after["pid"], before["pid"]);
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn an_error_is_told_and_the_environment_lives_on_but_a_dead_one_does_not() {
+    let cloud = cloud(|_| {}).await;
+    let before = invoke(&cloud, "{}").await.unwrap();
+    let error = invoke(&cloud, r#"{"path": "/function-error"}"#).await.unwrap_err();
+    assert!(error.to_string().contains("on purpose"), "{error}");
+    assert_eq!(invoke(&cloud, "{}").await.unwrap()["pid"], before["pid"]);
+    let error = invoke(&cloud, r#"{"path": "/exit"}"#).await.unwrap_err();
+    assert!(error.to_string().contains("Runtime.ExitError"), "{error}");
+    assert_ne!(invoke(&cloud, "{}").await.unwrap()["pid"], before["pid"]);
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn the_environment_has_awss_variables_and_the_contracts() {
+    let cloud = cloud(|_| {}).await;
+    let before = cloud.shared.clock.now().as_millisecond();
+    let seen = invoke(&cloud, "{}").await.unwrap();
+    let env = &seen["env"];
+    assert_eq!(env["AWS_ENDPOINT_URL"], cloud.api_url());
+    assert_eq!(env["AUTOSTOPPING_LISTENERS"], cloud.seeded.listener);
+    assert_eq!(env["AUTOSTOPPING_WAKER"], cloud.seeded.waker);
+    assert_eq!(env["AUTOSTOPPING_LEDGER"], "dynamodb:autostopping");
+    assert_eq!(env["AWS_LAMBDA_FUNCTION_NAME"], "aws-proxymanager");
+    assert_eq!(env["_HANDLER"], "bootstrap");
+    assert!(env["AWS_ACCESS_KEY_ID"].is_string() && env["AWS_REGION"].is_string());
+    let deadline: i64 = seen["deadline"].as_str().unwrap().parse().unwrap();
+    assert!(
+        (before + 30_000..before + 60_000).contains(&deadline),
+        "{deadline} is 30 s after the call"
+    );
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_environment_stands_still() {
+    let cloud = cloud(|_| {}).await;
+    let pid = invoke(&cloud, "{}").await.unwrap()["pid"].clone();
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit(')').next().and_then(|rest| rest.trim().chars().next())
+    };
+    until("the process is stopped", || state() == Some('T')).await;
+    assert_eq!(
+        invoke(&cloud, "{}").await.unwrap()["pid"],
+        pid,
+        "and wakes for the next event"
+    );
+    cloud.stop().await;
+}
+
+/// The events that the function has printed, by their type.
+fn events(cloud: &Cloud, kind: &str) -> Vec<Value> {
+    let lines = cloud.shared.log.lines();
+    let events = lines
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(&line.line).ok());
+    events.filter(|event| event["detail-type"] == kind).collect()
+}
+
+#[tokio::test]
+async fn the_function_hears_of_ticks_and_of_state_changes() {
+    let cloud = cloud(|config| {
+        config.tick = Some(Duration::from_millis(50));
+        config.events = true;
+    })
+    .await;
+    until("there are ticks", || events(&cloud, "Scheduled Event").len() >= 2).await;
+    let tick = events(&cloud, "Scheduled Event").remove(0);
+    assert_eq!(
+        (tick["source"].as_str(), tick["version"].as_str()),
+        (Some("aws.events"), Some("0"))
+    );
+    local_support::start(&cloud);
+    let kind = "EC2 Instance State-change Notification";
+    until("it has heard of the start", || events(&cloud, kind).len() >= 2).await;
+    let mut states: Vec<String> = events(&cloud, kind)
+        .iter()
+        .map(|event| event["detail"]["state"].to_string())
+        .collect();
+    states.sort_unstable();
+    assert_eq!(states, ["\"pending\"", "\"running\""]);
+    let event = events(&cloud, kind).remove(0);
+    let instance = &cloud.seeded.sites[0].instance;
+    assert_eq!(event["detail"]["instance-id"], *instance);
+    assert_eq!(
+        event["resources"][0],
+        format!("arn:aws:ec2:us-east-1:123456789012:instance/{instance}")
+    );
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_does_not_stop_the_function() {
+    let gate = Gate::new("leaver");
+    let cloud = cloud(|config| config.env = gate.env()).await;
+    let mut connection = local_support::Connection::open(cloud.address).await;
+    connection
+        .send(&format!("GET /gate HTTP/1.1\r\nHost: {}\r\n\r\n", local_support::HOST))
+        .await;
+    until("the function is at work", || cloud.shared.lambda.figures().busy == 1).await;
+    drop(connection);
+    gate.open();
+    until("the function has ended", || cloud.shared.lambda.figures().busy == 0).await;
+    let figures = cloud.shared.lambda.figures();
+    assert_eq!((figures.idle, figures.failed, figures.timed_out), (1, 0, 0));
+    cloud.stop().await;
+}
