@@ -1,11 +1,18 @@
 //! Clients of AWS: endpoints, credentials, TLS, time-outs, and the sorting of errors. SDK types stay in here and in the
 //! adapters.
 
-mod fault;
+mod bounded;
+mod faults;
+mod settings;
+#[cfg(test)]
+pub(crate) mod wire;
 
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_ec2::config::{AppName, BehaviorVersion, Region, StalledStreamProtectionConfig};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
@@ -15,110 +22,135 @@ use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::config::{BadValue, ConfigErrors, Lookup};
 use crate::drive::CALL_TIMEOUT;
+use settings::Endpoints;
 
-pub use fault::{fault, kind_of};
+pub(crate) use bounded::at_once;
+pub use faults::{fault, incomplete};
 
 /// What AWS's endpoints chain up to. Compiled in: reading the system's store would take most of a cold start.
-const ROOTS: &str = include_str!("roots.pem");
+const ROOTS: &[u8] = include_bytes!("roots.pem");
+
+/// Attempts of one call, the first included.
+const ATTEMPTS: u32 = 3;
+/// One attempt. All of them and the pauses between fit into [`CALL_TIMEOUT`].
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(2500);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Doubled with each attempt and multiplied by a random number below 1. The SDK's own is a second, too long for a held
+/// request.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+const _: () = assert!(
+    ATTEMPT_TIMEOUT.as_millis() * ATTEMPTS as u128 <= CALL_TIMEOUT.as_millis(),
+    "the attempts fit into the call"
+);
 
 /// Everything a client of any service is made of.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Aws {
-    shared: aws_sdk_ec2::config::Region,
-    credentials: aws_sdk_ec2::config::SharedCredentialsProvider,
+    region: Region,
+    credentials: SharedCredentialsProvider,
+    /// One for all services, so that they share its connections and its parsed roots.
     http: SharedHttpClient,
-    /// For all services, and for each of EC2, ELBv2 and DynamoDB.
+    sleep: SharedAsyncSleep,
     endpoints: Endpoints,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Endpoints {
-    all: Option<String>,
-    ec2: Option<String>,
-    elb: Option<String>,
-    dynamodb: Option<String>,
-}
-
 impl Aws {
-    /// Credentials and region as Lambda sets them. No other source is tried: each costs time at a cold start.
+    /// Credentials and region as Lambda sets them: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
+    /// `AWS_REGION` or `AWS_DEFAULT_REGION`. No other source is tried: each costs time at a cold start.
+    ///
+    /// Endpoints come from `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2` and
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, further roots from the file that `AWS_CA_BUNDLE` names, which is read once.
     ///
     /// # Errors
-    /// Every missing value with its key, and an unreadable `AWS_CA_BUNDLE`.
+    /// All values that are missing or cannot be used, each with its key.
     pub fn from_environment(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
+        const BY_LAMBDA: &str = "set by Lambda for every function; set it when you run the function elsewhere";
         let mut bad = Vec::new();
         let mut required = |key: &str| {
-            lookup.get(key).unwrap_or_else(|| {
-                bad.push(missing(
-                    key,
-                    "set by Lambda for every function; set it when you run the function elsewhere",
-                ));
-                String::new()
-            })
+            let value = lookup.get(key);
+            value.ok_or_else(|| bad.push(missing(key, BY_LAMBDA))).ok()
         };
-        let (id, secret) = (required("AWS_ACCESS_KEY_ID"), required("AWS_SECRET_ACCESS_KEY"));
-        let region = region(lookup).unwrap_or_else(|| required("AWS_REGION"));
-        if !bad.is_empty() {
-            return Err(ConfigErrors(bad));
+        let id = required("AWS_ACCESS_KEY_ID");
+        let secret = required("AWS_SECRET_ACCESS_KEY");
+        let region = match lookup.get("AWS_REGION").or_else(|| lookup.get("AWS_DEFAULT_REGION")) {
+            Some(region) => Some(region),
+            None => required("AWS_REGION"),
+        };
+        let region = region.and_then(|region| settings::keep(settings::region(region), &mut bad));
+        let rest = settings::keep_all(shared(lookup), &mut bad);
+        match (id, secret, region, rest) {
+            (Some(id), Some(secret), Some(region), Some((endpoints, http))) if bad.is_empty() => {
+                let token = lookup.get("AWS_SESSION_TOKEN");
+                let credentials = Credentials::new(id, secret, token, None, "environment");
+                Ok(Aws::new(
+                    region,
+                    SharedCredentialsProvider::new(credentials),
+                    http,
+                    endpoints,
+                ))
+            }
+            _ => Err(ConfigErrors(bad)),
         }
-        let credentials = Credentials::new(id, secret, lookup.get("AWS_SESSION_TOKEN"), None, "environment");
-        Self::new(
-            lookup,
-            region,
-            aws_sdk_ec2::config::SharedCredentialsProvider::new(credentials),
-        )
     }
 
-    /// Credentials and region as the AWS CLI finds them: environment, profiles, single sign-on, instance role.
+    /// Credentials and region as the AWS CLI finds them: environment, profiles, single sign-on, a process, the role of a
+    /// container or machine. Endpoints and roots as in [`Aws::from_environment`], a profile's `endpoint_url` last.
     ///
     /// # Errors
-    /// When no region or no credentials are configured.
+    /// When no region or no source of credentials is configured, and what [`Aws::from_environment`] finds wrong. Credentials
+    /// that do not work are the first call's fault.
     #[cfg(feature = "cli")]
     pub async fn from_default_chain(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
-        let http = http_client(lookup)?;
-        let config = aws_config::defaults(aws_config::BehaviorVersion::latest())
-            .http_client(http)
+        let (mut endpoints, http) = shared(lookup).map_err(ConfigErrors)?;
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http.clone())
+            .timeout_config(timeouts())
+            .retry_config(retries())
             .load()
             .await;
         let region = config.region().map(ToString::to_string);
         let region =
             region.ok_or_else(|| missing("AWS_REGION", "a region such as eu-central-1, here or in the profile"))?;
+        let region = settings::region(region)?;
         let credentials = config.credentials_provider();
         let credentials = credentials.ok_or_else(|| missing("AWS_PROFILE", "a profile with credentials"))?;
-        Self::new(lookup, region, credentials)
+        endpoints.all = endpoints.all.or_else(|| config.endpoint_url().map(str::to_owned));
+        Ok(Aws::new(region, credentials, http, endpoints))
     }
 
     fn new(
-        lookup: &impl Lookup,
         region: String,
-        credentials: aws_sdk_ec2::config::SharedCredentialsProvider,
-    ) -> Result<Self, ConfigErrors> {
-        let endpoints = Endpoints {
-            all: lookup.get("AWS_ENDPOINT_URL"),
-            ec2: lookup.get("AWS_ENDPOINT_URL_EC2"),
-            elb: lookup.get("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"),
-            dynamodb: lookup.get("AWS_ENDPOINT_URL_DYNAMODB"),
-        };
-        Ok(Aws {
-            shared: aws_sdk_ec2::config::Region::new(region),
+        credentials: SharedCredentialsProvider,
+        http: SharedHttpClient,
+        endpoints: Endpoints,
+    ) -> Self {
+        Aws {
+            region: Region::new(region),
             credentials,
-            http: http_client(lookup)?,
+            http,
+            sleep: SharedAsyncSleep::new(TokioSleep::new()),
             endpoints,
-        })
+        }
     }
 }
 
+// The builders of the three services have the same methods but no trait in common.
 macro_rules! client {
     ($(#[$doc:meta])* $name:ident, $sdk:ident, $own:ident) => {
         $(#[$doc])*
         pub fn $name(&self) -> $sdk::Client {
             let mut config = $sdk::config::Builder::new()
-                .behavior_version($sdk::config::BehaviorVersion::latest())
-                .region(self.shared.clone())
+                .behavior_version(BehaviorVersion::latest())
+                .region(self.region.clone())
                 .credentials_provider(self.credentials.clone())
                 .http_client(self.http.clone())
-                .sleep_impl(aws_smithy_async::rt::sleep::TokioSleep::new())
-                .retry_config(RetryConfig::standard().with_max_attempts(3).with_initial_backoff(Duration::from_millis(200)))
-                .timeout_config(timeouts());
+                .sleep_impl(self.sleep.clone())
+                .retry_config(retries())
+                .timeout_config(timeouts())
+                // Answers are small, and every attempt has its time-out.
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .app_name(app_name());
             config.set_endpoint_url(self.endpoints.$own.clone().or_else(|| self.endpoints.all.clone()));
             $sdk::Client::from_conf(config.build())
         }
@@ -134,48 +166,51 @@ impl Aws {
         dynamodb, aws_sdk_dynamodb, dynamodb);
 }
 
-/// Three attempts fit into one call's time, and one call's time into the lease.
+/// What does not depend on who we are: the endpoints and the connector.
+fn shared(lookup: &impl Lookup) -> Result<(Endpoints, SharedHttpClient), Vec<BadValue>> {
+    let mut bad = Vec::new();
+    let endpoints = Endpoints::read(lookup, &mut bad);
+    let bundle = settings::keep(settings::ca_bundle(lookup), &mut bad);
+    match bundle {
+        Some(bundle) if bad.is_empty() => Ok((endpoints, connector(bundle.as_deref()))),
+        _ => Err(bad),
+    }
+}
+
+fn connector(ca_bundle: Option<&[u8]>) -> SharedHttpClient {
+    let mut trust = TrustStore::empty().with_pem_certificate(ROOTS);
+    if let Some(pem) = ca_bundle {
+        trust.add_pem_certificate(pem);
+    }
+    let tls = TlsContext::builder().with_trust_store(trust).build();
+    Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls.expect("certificates that were read once are read again"))
+        .build_https()
+}
+
 fn timeouts() -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(Duration::from_millis(1500))
-        .operation_attempt_timeout(CALL_TIMEOUT / 3)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .operation_attempt_timeout(ATTEMPT_TIMEOUT)
         .operation_timeout(CALL_TIMEOUT)
         .build()
 }
 
-fn http_client(lookup: &impl Lookup) -> Result<SharedHttpClient, ConfigErrors> {
-    let mut roots = TrustStore::empty().with_pem_certificate(ROOTS.as_bytes());
-    if let Some(path) = lookup.get("AWS_CA_BUNDLE") {
-        let bundle = std::fs::read(&path);
-        let bundle = bundle.map_err(|why| {
-            bad(
-                "AWS_CA_BUNDLE",
-                &path,
-                format!("a readable file of PEM certificates ({why})"),
-            )
-        })?;
-        roots.add_pem_certificate(bundle);
-    }
-    let context = TlsContext::builder().with_trust_store(roots).build();
-    let context = context.map_err(|why| bad("AWS_CA_BUNDLE", "", format!("a file of PEM certificates ({why})")))?;
-    Ok(Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(context)
-        .build_https())
+fn retries() -> RetryConfig {
+    RetryConfig::standard()
+        .with_max_attempts(ATTEMPTS)
+        .with_initial_backoff(FIRST_PAUSE)
 }
 
-fn region(lookup: &impl Lookup) -> Option<String> {
-    lookup.get("AWS_REGION").or_else(|| lookup.get("AWS_DEFAULT_REGION"))
+fn app_name() -> AppName {
+    AppName::new(concat!("aws-proxymanager-", env!("CARGO_PKG_VERSION"))).expect("letters, digits, - and . are allowed")
 }
 
 fn missing(key: &str, allowed: &str) -> BadValue {
-    bad(key, "", allowed.to_owned())
-}
-
-fn bad(key: &str, value: &str, allowed: String) -> BadValue {
     BadValue {
         key: key.to_owned(),
-        value: value.to_owned(),
-        allowed,
+        value: String::new(),
+        allowed: allowed.to_owned(),
     }
 }

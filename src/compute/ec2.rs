@@ -1,287 +1,190 @@
 //! EC2 instances.
 
-use aws_sdk_ec2::Client;
-use aws_sdk_ec2::types::{Filter, Instance, InstanceStateName};
+mod reading;
 
-use super::Compute;
-use crate::aws::fault;
+use std::collections::HashMap;
+use std::future::Future;
+
+use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ec2::types::Filter;
+
+use crate::aws::{at_once, fault};
+use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
 use crate::domain::seen::{Power, ResourceSeen};
-use crate::domain::time::Timestamp;
+use crate::drive::CALL_TIMEOUT;
+use reading::{seen, unknown};
 
-/// A filter holds at most 200 values.
-/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Filtering.html>
-const IDS_A_CALL: usize = 200;
-/// AWS sets it on every member of a group and lets nobody else.
-const SCALING_GROUP_TAG: &str = "aws:autoscaling:groupName";
+const DESCRIBE: &str = "ec2:DescribeInstances";
+const START: &str = "ec2:StartInstances";
+const STOP: &str = "ec2:StopInstances";
 
-/// The adapter to EC2.
+/// A filter takes at most 200 values. Source: Amazon EC2 API reference, `Filter`.
+const IDS_PER_DESCRIBE: usize = 200;
+/// The largest page of DescribeInstances. Source: Amazon EC2 API reference.
+const PAGE: i32 = 1000;
+
+/// The adapter to EC2. Each of its three calls ends within [`CALL_TIMEOUT`], however many instances it is for.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
-    client: Client,
+    client: aws_sdk_ec2::Client,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Call {
-    Start,
-    Stop(StopKind),
+/// A call for several instances, or for one, that did not succeed.
+struct Refused {
+    fault: Fault,
+    /// Whether calls for the single instances may fare better. After throttling they would only be throttled more, and
+    /// after silence there is no time for them.
+    divisible: bool,
 }
 
 impl Ec2 {
-    pub fn new(client: Client) -> Self {
+    /// Makes no call.
+    pub fn new(client: aws_sdk_ec2::Client) -> Self {
         Ec2 { client }
     }
 
-    async fn start_call(&self, ids: &[ResourceId]) -> Result<(), Fault> {
-        let call = self.client.start_instances().set_instance_ids(Some(texts(ids)));
-        call.send()
-            .await
-            .map(drop)
-            .map_err(|error| fault("ec2:StartInstances", error))
-    }
-
-    async fn stop_call(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
-        let hibernate = (kind == StopKind::Hibernate).then_some(true);
-        let call = self
-            .client
-            .stop_instances()
-            .set_instance_ids(Some(texts(ids)))
-            .set_hibernate(hibernate);
-        call.send()
-            .await
-            .map(drop)
-            .map_err(|error| fault("ec2:StopInstances", error))
-    }
-
-    async fn stop_or_else_plainly(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
-        match (self.stop_call(ids, kind).await, kind) {
-            // An instance that cannot hibernate costs as much as one that nobody stops.
-            (Err(fault), StopKind::Hibernate)
-                if fault.had_no_effect() && !matches!(fault.kind, FaultKind::Denied | FaultKind::Throttled) =>
-            {
-                tracing::warn!(%fault, "cannot hibernate; stopping instead");
-                self.stop_call(ids, StopKind::Stop).await
-            }
-            (outcome, _) => outcome,
-        }
-    }
-
-    async fn call(&self, ids: &[ResourceId], call: Call) -> Result<(), Fault> {
-        match call {
-            Call::Start => self.start_call(ids).await,
-            Call::Stop(kind) => self.stop_or_else_plainly(ids, kind).await,
-        }
-    }
-
-    /// One bad id fails a whole batch, so after a refusal each is tried alone; the first refusal is told.
-    async fn one_by_one_if_refused(&self, ids: &[ResourceId], call: Call) -> Result<(), Fault> {
-        if ids.is_empty() {
-            return Ok(());
-        }
-        match self.call(ids, call).await {
-            Err(refused) if ids.len() > 1 && refused.had_no_effect() && refused.kind != FaultKind::Throttled => {
-                let mut first = None;
-                for id in ids {
-                    if let Err(fault) = self.call(std::slice::from_ref(id), call).await {
-                        first.get_or_insert(fault);
-                    }
+    /// By filter, not by id: an id that does not exist is missing in the answer instead of failing the call.
+    async fn describe_all(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
+        let mut found = HashMap::new();
+        for batch in ids.chunks(IDS_PER_DESCRIBE) {
+            let values = batch.iter().map(|id| id.0.clone()).collect();
+            let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
+            let call = self.client.describe_instances().filters(filter).max_results(PAGE);
+            let mut pages = call.into_paginator().send();
+            while let Some(page) = pages.next().await {
+                let page = page.map_err(|error| fault(DESCRIBE, error))?;
+                for instance in page.reservations().iter().flat_map(|one| one.instances()) {
+                    let seen = seen(instance)?;
+                    found.insert(seen.id.clone(), seen);
                 }
-                first.map_or(Ok(()), Err)
             }
-            outcome => outcome,
         }
+        let all = ids
+            .iter()
+            .map(|id| found.get(id).cloned().unwrap_or_else(|| unknown(id)));
+        Ok(all.collect())
     }
 
-    async fn in_state(&self, ids: &[ResourceId], wanted: impl Fn(Power) -> bool) -> Result<Vec<ResourceId>, Fault> {
-        let seen = self.describe(ids).await?;
-        Ok(seen
-            .into_iter()
-            .filter(|machine| wanted(machine.power))
-            .map(|machine| machine.id)
-            .collect())
+    async fn start_stopped(&self, ids: &[ResourceId]) -> Result<(), Fault> {
+        let mut first = None;
+        let mut stopped = Vec::new();
+        for seen in self.describe_all(ids).await? {
+            match seen.power {
+                Power::Stopped => stopped.push(seen.id),
+                Power::Pending | Power::Running => {}
+                Power::Stopping => {
+                    let words = format!("{} is still stopping", seen.id);
+                    first.get_or_insert(Fault::new(FaultKind::Conflict, START, words));
+                }
+                Power::Terminated => {
+                    let words = format!("{} is terminated or unknown", seen.id);
+                    first.get_or_insert(Fault::new(FaultKind::NotFound, START, words));
+                }
+            }
+        }
+        let refused = in_batch(&stopped, |ids| start_call(self.client.clone(), ids)).await;
+        first
+            .or_else(|| refused.into_iter().next().map(|(_, fault)| fault))
+            .map_or(Ok(()), Err)
+    }
+
+    async fn stop_running(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
+        let mut refused = in_batch(ids, |ids| stop_call(self.client.clone(), ids, kind)).await;
+        // What is gone needs no stop, and what is in no state to be stopped may be stopped already.
+        refused.retain(|(_, fault)| fault.kind != FaultKind::NotFound);
+        let conflicts = refused.iter().filter(|(_, fault)| fault.kind == FaultKind::Conflict);
+        let conflicts: Vec<_> = conflicts.map(|(id, _)| id.clone()).collect();
+        let seen = self.describe_all(&conflicts).await?;
+        let at_rest = |power| matches!(power, Power::Stopping | Power::Stopped | Power::Terminated);
+        let rests = |id: &ResourceId| seen.iter().any(|seen| seen.id == *id && at_rest(seen.power));
+        refused.retain(|(id, _)| !rests(id));
+        refused.into_iter().next().map_or(Ok(()), |(_, fault)| Err(fault))
     }
 }
 
 impl Compute for Ec2 {
-    /// By a filter: an unknown id in `InstanceIds` would fail the whole call.
     async fn describe(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
-        let mut found: Vec<ResourceSeen> = Vec::with_capacity(ids.len());
-        for ids in ids.chunks(IDS_A_CALL) {
-            let filter = Filter::builder()
-                .name("instance-id")
-                .set_values(Some(texts(ids)))
-                .build();
-            let mut pages = self.client.describe_instances().filters(filter).into_paginator().send();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| fault("ec2:DescribeInstances", error))?;
-                found.extend(
-                    page.reservations()
-                        .iter()
-                        .flat_map(|reservation| reservation.instances())
-                        .map(seen),
-                );
-            }
-        }
-        Ok(ids
-            .iter()
-            .map(|id| {
-                found
-                    .iter()
-                    .find(|machine| machine.id == *id)
-                    .cloned()
-                    .unwrap_or_else(|| gone(id))
-            })
-            .collect())
+        in_time(DESCRIBE, self.describe_all(ids)).await
     }
 
     async fn start(&self, ids: &[ResourceId]) -> Result<(), Fault> {
-        // A start of what is not stopped fails the whole batch.
-        let stopped = self.in_state(ids, |power| power == Power::Stopped).await?;
-        self.one_by_one_if_refused(&stopped, Call::Start).await
+        in_time(START, self.start_stopped(ids)).await
     }
 
     async fn stop(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
-        let up = self
-            .in_state(ids, |power| matches!(power, Power::Running | Power::Pending))
-            .await?;
-        self.one_by_one_if_refused(&up, Call::Stop(kind)).await
+        in_time(STOP, self.stop_running(ids, kind)).await
     }
 }
 
-fn texts(ids: &[ResourceId]) -> Vec<String> {
-    ids.iter().map(ToString::to_string).collect()
-}
-
-fn gone(id: &ResourceId) -> ResourceSeen {
-    ResourceSeen {
-        id: id.clone(),
-        power: Power::Terminated,
-        launched: None,
-        changed_by_user: None,
-        fell_back: None,
-        scaling_group: None,
-        other_owner: None,
-    }
-}
-
-fn seen(instance: &Instance) -> ResourceSeen {
-    let id = ResourceId(instance.instance_id().unwrap_or_default().to_owned());
-    let power = match instance.state().and_then(|state| state.name()) {
-        Some(InstanceStateName::Pending) => Power::Pending,
-        Some(InstanceStateName::Running) => Power::Running,
-        Some(InstanceStateName::Stopping) => Power::Stopping,
-        Some(InstanceStateName::Stopped) => Power::Stopped,
-        _ => Power::Terminated,
-    };
-    let reason = instance
-        .state_reason()
-        .map(|reason| (reason.code().unwrap_or_default(), reason.message().unwrap_or_default()));
-    let tag = |key: &str| {
-        instance
-            .tags()
-            .iter()
-            .find(|tag| tag.key() == Some(key))
-            .and_then(|tag| tag.value())
-            .map(str::to_owned)
-    };
-    ResourceSeen {
-        id,
-        power,
-        launched: instance
-            .launch_time()
-            .and_then(|time| Timestamp::from_second(time.secs()).ok()),
-        changed_by_user: instance.state_transition_reason().and_then(user_initiated_at),
-        fell_back: reason
-            .filter(|_| power == Power::Stopped)
-            .and_then(|(code, message)| fell_back(code, message)),
-        scaling_group: tag(SCALING_GROUP_TAG),
-        other_owner: None,
-    }
-}
-
-/// Why a machine that nobody stopped is stopped. Codes that begin with `Client.UserInitiated` or tell of a shutdown from
-/// within are somebody's will.
-/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html>
-fn fell_back(code: &str, message: &str) -> Option<String> {
-    let wanted =
-        code.is_empty() || code.starts_with("Client.UserInitiated") || code == "Client.InstanceInitiatedShutdown";
-    (!wanted).then(|| {
-        if message.is_empty() || message.starts_with(code) {
-            format!("{code}{}", message.strip_prefix(code).unwrap_or_default())
-        } else {
-            format!("{code}: {message}")
-        }
+/// Every single call has its time-outs; this is for several in a row.
+async fn in_time<T>(operation: &str, calls: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    tokio::time::timeout(CALL_TIMEOUT, calls).await.unwrap_or_else(|_| {
+        let words = format!("not done within {} s", CALL_TIMEOUT.as_secs());
+        Err(Fault::new(FaultKind::Other, operation, words))
     })
 }
 
-/// The time in `User initiated (2026-01-02 15:04:05 GMT)`; AWS documents neither the form nor its absence.
-fn user_initiated_at(reason: &str) -> Option<Timestamp> {
-    let inside = reason
-        .strip_prefix("User initiated")?
-        .trim()
-        .strip_prefix('(')?
-        .strip_suffix(')')?;
-    let time = inside
-        .strip_suffix("GMT")
-        .or_else(|| inside.strip_suffix("UTC"))?
-        .trim();
-    let (date, clock) = time.split_once(' ')?;
-    format!("{date}T{clock}Z").parse().ok()
+/// One call for all, and if one of them spoils it, one call for each. Returns those that were refused, in order.
+async fn in_batch<F>(ids: &[ResourceId], call: impl Fn(Vec<ResourceId>) -> F) -> Vec<(ResourceId, Fault)>
+where
+    F: Future<Output = Result<(), Refused>> + Send + 'static,
+{
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let Err(refused) = call(ids.to_vec()).await else {
+        return Vec::new();
+    };
+    if ids.len() == 1 || !refused.divisible {
+        return ids.iter().map(|id| (id.clone(), refused.fault.clone())).collect();
+    }
+    let singles: Vec<F> = ids.iter().map(|id| call(vec![id.clone()])).collect();
+    let refused = ids.iter().zip(at_once(singles).await);
+    refused
+        .filter_map(|(id, result)| Some((id.clone(), result.err()?.fault)))
+        .collect()
+}
+
+async fn start_call(client: aws_sdk_ec2::Client, ids: Vec<ResourceId>) -> Result<(), Refused> {
+    let call = client.start_instances().set_instance_ids(Some(texts(ids)));
+    call.send().await.map(drop).map_err(|error| refused(START, error))
+}
+
+async fn stop_call(client: aws_sdk_ec2::Client, ids: Vec<ResourceId>, kind: StopKind) -> Result<(), Refused> {
+    let call = client.stop_instances().set_instance_ids(Some(texts(ids)));
+    match kind {
+        StopKind::Stop => call.send().await.map(drop).map_err(|error| refused(STOP, error)),
+        StopKind::Hibernate => match call.clone().hibernate(true).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if cannot_hibernate(&error) => call.send().await.map(drop).map_err(|error| refused(STOP, error)),
+            Err(error) => Err(refused(STOP, error)),
+        },
+    }
+}
+
+/// Whether the instance was launched without hibernation. Not `UnsupportedOperation`, which EC2 answers while an agent
+/// is not ready to hibernate *yet*: that passes, and a plain stop would lose the memory that hibernation is to keep.
+fn cannot_hibernate<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> bool {
+    error.code() == Some("UnsupportedHibernationConfiguration")
+}
+
+fn refused<E, R>(operation: &str, error: SdkError<E, R>) -> Refused
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    let answered = matches!(error, SdkError::ServiceError(_));
+    let fault = fault(operation, error);
+    let divisible = answered && fault.kind != FaultKind::Throttled;
+    Refused { fault, divisible }
+}
+
+fn texts(ids: Vec<ResourceId>) -> Vec<String> {
+    ids.into_iter().map(|id| id.0).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_time_of_a_users_call_is_read_or_left_alone() {
-        let at = |text: &str| user_initiated_at(text).map(|at| at.to_string());
-        assert_eq!(
-            at("User initiated (2026-01-02 15:04:05 GMT)").as_deref(),
-            Some("2026-01-02T15:04:05Z")
-        );
-        assert_eq!(
-            at("User initiated (2026-01-02 15:04:05 UTC)").as_deref(),
-            Some("2026-01-02T15:04:05Z")
-        );
-        for other in [
-            "",
-            "User initiated",
-            "User initiated ()",
-            "Server.SpotInstanceShutdown",
-            "User initiated (soon GMT)",
-            "(",
-        ] {
-            assert_eq!(at(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_fall_is_told_from_somebodys_will() {
-        assert_eq!(
-            fell_back(
-                "Client.UserInitiatedShutdown",
-                "Client.UserInitiatedShutdown: User initiated shutdown"
-            ),
-            None
-        );
-        assert_eq!(fell_back("Client.UserInitiatedHibernate", ""), None);
-        assert_eq!(
-            fell_back(
-                "Client.InstanceInitiatedShutdown",
-                "Client.InstanceInitiatedShutdown: Instance initiated shutdown"
-            ),
-            None
-        );
-        assert_eq!(fell_back("", ""), None);
-        let kms = fell_back("Client.InternalError", "Client.InternalError: Client error on launch");
-        assert_eq!(kms.as_deref(), Some("Client.InternalError: Client error on launch"));
-        let capacity = fell_back("Server.InsufficientInstanceCapacity", "no host");
-        assert_eq!(
-            capacity.as_deref(),
-            Some("Server.InsufficientInstanceCapacity: no host")
-        );
-    }
-}
+mod tests;

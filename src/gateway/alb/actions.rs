@@ -1,32 +1,39 @@
-//! Listener rule actions between the SDK's types and ours, which are AWS's JSON.
+//! Actions: the SDK's and ours, there and back, and when two lists of them mean the same.
+//!
+//! Source of every shape: Elastic Load Balancing API reference, `Action` and the types it names.
 
-use aws_sdk_elasticloadbalancingv2 as elb;
-use elb::types as sdk;
-use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, HashMap};
+
+use aws_sdk_elasticloadbalancingv2::types;
+use serde_json::{Map, Value};
 
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, Config, Forward, GroupId, Stickiness, WeightedGroup};
 
-/// Actions as described. Redirects and fixed responses keep their kind alone: such a rule is not managed.
-pub(super) fn from_sdk(actions: &[sdk::Action]) -> Vec<Action> {
-    actions.iter().map(one_from_sdk).collect()
-}
+const OIDC: &str = "AuthenticateOidcConfig";
+const COGNITO: &str = "AuthenticateCognitoConfig";
+const JWT: &str = "JwtValidationConfig";
+const REDIRECT: &str = "RedirectConfig";
+const FIXED: &str = "FixedResponseConfig";
 
-fn one_from_sdk(action: &sdk::Action) -> Action {
+/// An action as described. One of a kind that this version does not know keeps its kind and place and nothing else, as
+/// the SDK drops the rest; [`to_sdk`] refuses it.
+///
+/// A client secret and the wish to keep the existing one belong to writing, so neither is taken over.
+pub(super) fn from_sdk(action: &types::Action) -> Action {
     let mut rest = Map::new();
-    if let Some(config) = action.authenticate_oidc_config() {
-        rest.insert("AuthenticateOidcConfig".to_owned(), oidc(config));
-    }
-    if let Some(config) = action.authenticate_cognito_config() {
-        rest.insert("AuthenticateCognitoConfig".to_owned(), cognito(config));
-    }
-    if let Some(config) = action.jwt_validation_config() {
-        rest.insert("JwtValidationConfig".to_owned(), jwt(config));
-    }
+    let mut keep = |key: &str, config: Option<Value>| {
+        if let Some(config) = config {
+            rest.insert(key.to_owned(), config);
+        }
+    };
+    keep(OIDC, action.authenticate_oidc_config().map(oidc));
+    keep(COGNITO, action.authenticate_cognito_config().map(cognito));
+    keep(JWT, action.jwt_validation_config().map(jwt));
+    keep(REDIRECT, action.redirect_config().map(redirect));
+    keep(FIXED, action.fixed_response_config().map(fixed_response));
     Action {
-        kind: action
-            .r#type()
-            .map_or_else(String::new, |kind| kind.as_str().to_owned()),
+        kind: action.r#type().map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
         order: action.order(),
         target_group_arn: action.target_group_arn().map(|arn| GroupId(arn.to_owned())),
         forward_config: action.forward_config().map(forward),
@@ -34,13 +41,76 @@ fn one_from_sdk(action: &sdk::Action) -> Action {
     }
 }
 
-fn forward(config: &sdk::ForwardActionConfig) -> Forward {
-    let group = |tuple: &sdk::TargetGroupTuple| WeightedGroup {
-        target_group_arn: GroupId(tuple.target_group_arn().unwrap_or_default().to_owned()),
-        weight: tuple.weight(),
+/// The action to write.
+///
+/// # Errors
+/// A [`FaultKind::Conflict`] when it has anything that would be lost: a kind or a member this version does not know.
+pub(super) fn to_sdk(operation: &str, action: &Action) -> Result<types::Action, Fault> {
+    let refused = |what: String| {
+        let words = format!("this version cannot write {what} of an action of type {}", action.kind);
+        Fault::new(FaultKind::Conflict, operation, words)
     };
+    let kind = types::ActionTypeEnum::try_parse(&action.kind).map_err(|_| refused("anything".to_owned()))?;
+    let mut rest = Members(action.rest.0.clone());
+    let mut config = |key: &str| rest.object(key);
+    let (oidc, cognito, jwt) = (config(OIDC), config(COGNITO), config(JWT));
+    let (redirect, fixed) = (config(REDIRECT), config(FIXED));
+    let write = || -> Result<types::Action, String> {
+        rest.done("")?;
+        Ok(types::Action::builder()
+            .r#type(kind)
+            .set_order(action.order)
+            .set_target_group_arn(action.target_group_arn.as_ref().map(|arn| arn.0.clone()))
+            .set_forward_config(action.forward_config.as_ref().map(sdk_forward))
+            .set_authenticate_oidc_config(oidc.map(sdk_oidc).transpose()?)
+            .set_authenticate_cognito_config(cognito.map(sdk_cognito).transpose()?)
+            .set_jwt_validation_config(jwt.map(sdk_jwt).transpose()?)
+            .set_redirect_config(redirect.map(sdk_redirect).transpose()?)
+            .set_fixed_response_config(fixed.map(sdk_fixed_response).transpose()?)
+            .build())
+    };
+    write().map_err(refused)
+}
+
+/// Whether two lists of actions do the same, in the same order. AWS prints a forward to one group in two ways, a missing
+/// weight is 1, the order of groups means nothing, and neither does the duration of a stickiness that is off.
+pub(super) fn same(one: &[Action], other: &[Action]) -> bool {
+    let sorted = |actions: &[Action]| {
+        let mut actions: Vec<_> = actions.to_vec();
+        actions.sort_by_key(|action| action.order.unwrap_or(i32::MAX));
+        actions
+    };
+    let (one, other) = (sorted(one), sorted(other));
+    one.len() == other.len() && one.iter().zip(&other).all(|(one, other)| same_action(one, other))
+}
+
+/// As [`same`], for one action wherever it stands.
+pub(super) fn same_action(one: &Action, other: &Action) -> bool {
+    one.kind == other.kind && one.rest == other.rest && weights(one) == weights(other) && sticky(one) == sticky(other)
+}
+
+fn weights(action: &Action) -> BTreeMap<GroupId, i32> {
+    action.groups().into_iter().collect()
+}
+
+fn sticky(action: &Action) -> Option<Option<i32>> {
+    let sticky = action
+        .forward_config
+        .as_ref()?
+        .target_group_stickiness_config
+        .as_ref()?;
+    (sticky.enabled == Some(true)).then_some(sticky.duration_seconds)
+}
+
+fn forward(config: &types::ForwardActionConfig) -> Forward {
+    let groups = config.target_groups().iter().filter_map(|group| {
+        Some(WeightedGroup {
+            target_group_arn: GroupId(group.target_group_arn()?.to_owned()),
+            weight: group.weight(),
+        })
+    });
     Forward {
-        target_groups: config.target_groups().iter().map(group).collect(),
+        target_groups: groups.collect(),
         target_group_stickiness_config: config.target_group_stickiness_config().map(|sticky| Stickiness {
             enabled: sticky.enabled(),
             duration_seconds: sticky.duration_seconds(),
@@ -48,182 +118,236 @@ fn forward(config: &sdk::ForwardActionConfig) -> Forward {
     }
 }
 
-/// Without the secret, which AWS never shows.
-fn oidc(config: &sdk::AuthenticateOidcActionConfig) -> Value {
-    present(json!({
-        "Issuer": config.issuer(),
-        "AuthorizationEndpoint": config.authorization_endpoint(),
-        "TokenEndpoint": config.token_endpoint(),
-        "UserInfoEndpoint": config.user_info_endpoint(),
-        "ClientId": config.client_id(),
-        "SessionCookieName": config.session_cookie_name(),
-        "Scope": config.scope(),
-        "SessionTimeout": config.session_timeout(),
-        "AuthenticationRequestExtraParams": config.authentication_request_extra_params(),
-        "OnUnauthenticatedRequest": config.on_unauthenticated_request().map(|behaviour| behaviour.as_str()),
-    }))
-}
-
-fn cognito(config: &sdk::AuthenticateCognitoActionConfig) -> Value {
-    present(json!({
-        "UserPoolArn": config.user_pool_arn(),
-        "UserPoolClientId": config.user_pool_client_id(),
-        "UserPoolDomain": config.user_pool_domain(),
-        "SessionCookieName": config.session_cookie_name(),
-        "Scope": config.scope(),
-        "SessionTimeout": config.session_timeout(),
-        "AuthenticationRequestExtraParams": config.authentication_request_extra_params(),
-        "OnUnauthenticatedRequest": config.on_unauthenticated_request().map(|behaviour| behaviour.as_str()),
-    }))
-}
-
-fn jwt(config: &sdk::JwtValidationActionConfig) -> Value {
-    let claim = |claim: &sdk::JwtValidationActionAdditionalClaim| {
-        present(json!({
-            "Format": claim.format().map(|format| format.as_str()),
-            "Name": claim.name(),
-            "Values": claim.values(),
-        }))
-    };
-    present(json!({
-        "JwksEndpoint": config.jwks_endpoint(),
-        "Issuer": config.issuer(),
-        "AdditionalClaims": config.additional_claims.as_ref().map(|claims| claims.iter().map(claim).collect::<Vec<_>>()),
-    }))
-}
-
-/// What is not set is not there, as in AWS's own JSON.
-fn present(mut value: Value) -> Value {
-    if let Value::Object(members) = &mut value {
-        members.retain(|_, member| !member.is_null());
-    }
-    value
-}
-
-/// Actions to write. Only what may stand in a managed rule can be written.
-pub(super) fn to_sdk(actions: &[Action]) -> Result<Vec<sdk::Action>, Fault> {
-    actions.iter().map(one_to_sdk).collect()
-}
-
-fn one_to_sdk(action: &Action) -> Result<sdk::Action, Fault> {
-    let builder = sdk::Action::builder()
-        .r#type(sdk::ActionTypeEnum::from(action.kind.as_str()))
-        .set_order(action.order);
-    let config = |key: &str| {
-        action
-            .rest
-            .0
-            .get(key)
-            .and_then(Value::as_object)
-            .ok_or_else(|| cannot(action))
-    };
-    let builder = match action.kind.as_str() {
-        // AWS refuses a single group beside a configuration that says otherwise; the configuration says it all.
-        "forward" => match &action.forward_config {
-            Some(forward) => builder.forward_config(forward_to_sdk(forward)),
-            None => builder.set_target_group_arn(action.target_group_arn.as_ref().map(ToString::to_string)),
-        },
-        "authenticate-oidc" => builder.authenticate_oidc_config(oidc_to_sdk(config("AuthenticateOidcConfig")?)),
-        "authenticate-cognito" => {
-            builder.authenticate_cognito_config(cognito_to_sdk(config("AuthenticateCognitoConfig")?))
-        }
-        "jwt-validation" => builder.jwt_validation_config(jwt_to_sdk(config("JwtValidationConfig")?)),
-        _ => return Err(cannot(action)),
-    };
-    Ok(builder.build())
-}
-
-fn cannot(action: &Action) -> Fault {
-    let why = format!(
-        "an action of type {:?} cannot be written back as it was, so the rule is left alone",
-        action.kind
-    );
-    Fault::new(FaultKind::Conflict, "elasticloadbalancing:ModifyRule", why)
-}
-
-fn forward_to_sdk(forward: &Forward) -> sdk::ForwardActionConfig {
-    let group = |group: &WeightedGroup| {
-        sdk::TargetGroupTuple::builder()
+fn sdk_forward(forward: &Forward) -> types::ForwardActionConfig {
+    let groups = forward.target_groups.iter().map(|group| {
+        types::TargetGroupTuple::builder()
             .target_group_arn(&group.target_group_arn.0)
             .set_weight(group.weight)
             .build()
-    };
+    });
     let sticky = forward.target_group_stickiness_config.as_ref().map(|sticky| {
-        let builder = sdk::TargetGroupStickinessConfig::builder();
-        builder
+        types::TargetGroupStickinessConfig::builder()
             .set_enabled(sticky.enabled)
             .set_duration_seconds(sticky.duration_seconds)
             .build()
     });
-    sdk::ForwardActionConfig::builder()
-        .set_target_groups(Some(forward.target_groups.iter().map(group).collect()))
+    types::ForwardActionConfig::builder()
+        .set_target_groups(Some(groups.collect()))
         .set_target_group_stickiness_config(sticky)
         .build()
 }
 
-type Members = Map<String, Value>;
-
-fn text(members: &Members, key: &str) -> Option<String> {
-    members.get(key).and_then(Value::as_str).map(str::to_owned)
+/// An object of those members that are there.
+fn object<const N: usize>(members: [(&str, Option<Value>); N]) -> Value {
+    let there = members
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(there.collect())
 }
 
-fn extra(members: &Members) -> Option<std::collections::HashMap<String, String>> {
-    let object = members.get("AuthenticationRequestExtraParams")?.as_object()?;
-    Some(
-        object
-            .iter()
-            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
-            .collect(),
-    )
+fn text(value: Option<&str>) -> Option<Value> {
+    value.map(Value::from)
 }
 
-fn oidc_to_sdk(members: &Members) -> sdk::AuthenticateOidcActionConfig {
-    sdk::AuthenticateOidcActionConfig::builder()
-        .set_issuer(text(members, "Issuer"))
-        .set_authorization_endpoint(text(members, "AuthorizationEndpoint"))
-        .set_token_endpoint(text(members, "TokenEndpoint"))
-        .set_user_info_endpoint(text(members, "UserInfoEndpoint"))
-        .set_client_id(text(members, "ClientId"))
-        .set_session_cookie_name(text(members, "SessionCookieName"))
-        .set_scope(text(members, "Scope"))
-        .set_session_timeout(members.get("SessionTimeout").and_then(Value::as_i64))
-        .set_authentication_request_extra_params(extra(members))
-        .set_on_unauthenticated_request(text(members, "OnUnauthenticatedRequest").map(|b| b.as_str().into()))
-        // The secret is AWS's to keep. https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_AuthenticateOidcActionConfig.html
+/// Sorted, so that equal maps are equal texts.
+fn params(map: Option<&HashMap<String, String>>) -> Option<Value> {
+    let sorted: BTreeMap<_, _> = map?.iter().collect();
+    let members = sorted
+        .into_iter()
+        .map(|(key, value)| (key.clone(), Value::from(value.as_str())));
+    Some(Value::Object(members.collect())).filter(|value| value.as_object().is_some_and(|map| !map.is_empty()))
+}
+
+fn oidc(config: &types::AuthenticateOidcActionConfig) -> Value {
+    object([
+        ("Issuer", text(config.issuer())),
+        ("AuthorizationEndpoint", text(config.authorization_endpoint())),
+        ("TokenEndpoint", text(config.token_endpoint())),
+        ("UserInfoEndpoint", text(config.user_info_endpoint())),
+        ("ClientId", text(config.client_id())),
+        ("SessionCookieName", text(config.session_cookie_name())),
+        ("Scope", text(config.scope())),
+        ("SessionTimeout", config.session_timeout().map(Value::from)),
+        (
+            "AuthenticationRequestExtraParams",
+            params(config.authentication_request_extra_params()),
+        ),
+        (
+            "OnUnauthenticatedRequest",
+            text(config.on_unauthenticated_request().map(|on| on.as_str())),
+        ),
+    ])
+}
+
+fn sdk_oidc(mut given: Members) -> Result<types::AuthenticateOidcActionConfig, String> {
+    let config = types::AuthenticateOidcActionConfig::builder()
+        .set_issuer(given.text("Issuer"))
+        .set_authorization_endpoint(given.text("AuthorizationEndpoint"))
+        .set_token_endpoint(given.text("TokenEndpoint"))
+        .set_user_info_endpoint(given.text("UserInfoEndpoint"))
+        .set_client_id(given.text("ClientId"))
+        .set_session_cookie_name(given.text("SessionCookieName"))
+        .set_scope(given.text("Scope"))
+        .set_session_timeout(given.number("SessionTimeout"))
+        .set_authentication_request_extra_params(given.params("AuthenticationRequestExtraParams"))
+        .set_on_unauthenticated_request(given.text("OnUnauthenticatedRequest").map(|on| on.as_str().into()))
+        // AWS never tells the secret, so it can only be asked to keep it.
         .use_existing_client_secret(true)
-        .build()
+        .build();
+    given.done(OIDC).map(|()| config)
 }
 
-fn cognito_to_sdk(members: &Members) -> sdk::AuthenticateCognitoActionConfig {
-    sdk::AuthenticateCognitoActionConfig::builder()
-        .set_user_pool_arn(text(members, "UserPoolArn"))
-        .set_user_pool_client_id(text(members, "UserPoolClientId"))
-        .set_user_pool_domain(text(members, "UserPoolDomain"))
-        .set_session_cookie_name(text(members, "SessionCookieName"))
-        .set_scope(text(members, "Scope"))
-        .set_session_timeout(members.get("SessionTimeout").and_then(Value::as_i64))
-        .set_authentication_request_extra_params(extra(members))
-        .set_on_unauthenticated_request(text(members, "OnUnauthenticatedRequest").map(|b| b.as_str().into()))
-        .build()
+fn cognito(config: &types::AuthenticateCognitoActionConfig) -> Value {
+    object([
+        ("UserPoolArn", text(config.user_pool_arn())),
+        ("UserPoolClientId", text(config.user_pool_client_id())),
+        ("UserPoolDomain", text(config.user_pool_domain())),
+        ("SessionCookieName", text(config.session_cookie_name())),
+        ("Scope", text(config.scope())),
+        ("SessionTimeout", config.session_timeout().map(Value::from)),
+        (
+            "AuthenticationRequestExtraParams",
+            params(config.authentication_request_extra_params()),
+        ),
+        (
+            "OnUnauthenticatedRequest",
+            text(config.on_unauthenticated_request().map(|on| on.as_str())),
+        ),
+    ])
 }
 
-fn jwt_to_sdk(members: &Members) -> sdk::JwtValidationActionConfig {
-    let claim = |claim: &Value| {
-        let members = claim.as_object()?;
-        let values = members.get("Values").and_then(Value::as_array);
-        let values = values.map(|values| values.iter().filter_map(Value::as_str).map(str::to_owned).collect());
-        let builder = sdk::JwtValidationActionAdditionalClaim::builder().set_name(text(members, "Name"));
-        Some(
-            builder
-                .set_format(text(members, "Format").map(|f| f.as_str().into()))
-                .set_values(values)
-                .build(),
-        )
+fn sdk_cognito(mut given: Members) -> Result<types::AuthenticateCognitoActionConfig, String> {
+    let config = types::AuthenticateCognitoActionConfig::builder()
+        .set_user_pool_arn(given.text("UserPoolArn"))
+        .set_user_pool_client_id(given.text("UserPoolClientId"))
+        .set_user_pool_domain(given.text("UserPoolDomain"))
+        .set_session_cookie_name(given.text("SessionCookieName"))
+        .set_scope(given.text("Scope"))
+        .set_session_timeout(given.number("SessionTimeout"))
+        .set_authentication_request_extra_params(given.params("AuthenticationRequestExtraParams"))
+        .set_on_unauthenticated_request(given.text("OnUnauthenticatedRequest").map(|on| on.as_str().into()))
+        .build();
+    given.done(COGNITO).map(|()| config)
+}
+
+fn jwt(config: &types::JwtValidationActionConfig) -> Value {
+    let claims = config.additional_claims().iter().map(|claim| {
+        object([
+            ("Format", text(claim.format().map(|format| format.as_str()))),
+            ("Name", text(claim.name())),
+            ("Values", Some(claim.values().to_vec().into())),
+        ])
+    });
+    let claims: Vec<_> = claims.collect();
+    object([
+        ("JwksEndpoint", text(config.jwks_endpoint())),
+        ("Issuer", text(config.issuer())),
+        ("AdditionalClaims", (!claims.is_empty()).then(|| claims.into())),
+    ])
+}
+
+fn sdk_jwt(mut given: Members) -> Result<types::JwtValidationActionConfig, String> {
+    let claim = |mut given: Members| {
+        let claim = types::JwtValidationActionAdditionalClaim::builder()
+            .set_format(given.text("Format").map(|format| format.as_str().into()))
+            .set_name(given.text("Name"))
+            .set_values(given.texts("Values"))
+            .build();
+        given.done(JWT).map(|()| claim)
     };
-    let claims = members.get("AdditionalClaims").and_then(Value::as_array);
-    sdk::JwtValidationActionConfig::builder()
-        .set_jwks_endpoint(text(members, "JwksEndpoint"))
-        .set_issuer(text(members, "Issuer"))
-        .set_additional_claims(claims.map(|claims| claims.iter().filter_map(claim).collect()))
-        .build()
+    let claims = given.objects("AdditionalClaims");
+    let config = types::JwtValidationActionConfig::builder()
+        .set_jwks_endpoint(given.text("JwksEndpoint"))
+        .set_issuer(given.text("Issuer"))
+        .set_additional_claims(claims.map(|all| all.into_iter().map(claim).collect()).transpose()?)
+        .build();
+    given.done(JWT).map(|()| config)
 }
+
+fn redirect(config: &types::RedirectActionConfig) -> Value {
+    object([
+        ("Protocol", text(config.protocol())),
+        ("Port", text(config.port())),
+        ("Host", text(config.host())),
+        ("Path", text(config.path())),
+        ("Query", text(config.query())),
+        ("StatusCode", text(config.status_code().map(|code| code.as_str()))),
+    ])
+}
+
+fn sdk_redirect(mut given: Members) -> Result<types::RedirectActionConfig, String> {
+    let config = types::RedirectActionConfig::builder()
+        .set_protocol(given.text("Protocol"))
+        .set_port(given.text("Port"))
+        .set_host(given.text("Host"))
+        .set_path(given.text("Path"))
+        .set_query(given.text("Query"))
+        .set_status_code(given.text("StatusCode").map(|code| code.as_str().into()))
+        .build();
+    given.done(REDIRECT).map(|()| config)
+}
+
+fn fixed_response(config: &types::FixedResponseActionConfig) -> Value {
+    object([
+        ("MessageBody", text(config.message_body())),
+        ("StatusCode", text(config.status_code())),
+        ("ContentType", text(config.content_type())),
+    ])
+}
+
+fn sdk_fixed_response(mut given: Members) -> Result<types::FixedResponseActionConfig, String> {
+    let config = types::FixedResponseActionConfig::builder()
+        .set_message_body(given.text("MessageBody"))
+        .set_status_code(given.text("StatusCode"))
+        .set_content_type(given.text("ContentType"))
+        .build();
+    given.done(FIXED).map(|()| config)
+}
+
+/// The members of an object, taken out one by one. What is not of the asked type stays, and so is refused at the end.
+struct Members(Map<String, Value>);
+
+impl Members {
+    fn take<T>(&mut self, key: &str, read: impl Fn(&Value) -> Option<T>) -> Option<T> {
+        let value = read(self.0.get(key)?)?;
+        self.0.shift_remove(key);
+        Some(value)
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        self.take(key, |value| value.as_str().map(str::to_owned))
+    }
+
+    fn number(&mut self, key: &str) -> Option<i64> {
+        self.take(key, Value::as_i64)
+    }
+
+    fn texts(&mut self, key: &str) -> Option<Vec<String>> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.take(key, |value| value.as_array()?.iter().map(text).collect())
+    }
+
+    fn params(&mut self, key: &str) -> Option<HashMap<String, String>> {
+        let pair = |(key, value): (&String, &Value)| Some((key.clone(), value.as_str()?.to_owned()));
+        self.take(key, |value| value.as_object()?.iter().map(pair).collect())
+    }
+
+    fn object(&mut self, key: &str) -> Option<Members> {
+        self.take(key, |value| value.as_object().cloned().map(Members))
+    }
+
+    fn objects(&mut self, key: &str) -> Option<Vec<Members>> {
+        let object = |value: &Value| value.as_object().cloned().map(Members);
+        self.take(key, |value| value.as_array()?.iter().map(object).collect())
+    }
+
+    fn done(&self, of: &str) -> Result<(), String> {
+        match self.0.keys().next() {
+            Some(key) => Err(format!("{of} {key}").trim_start().to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,113 +1,94 @@
-//! The Application Load Balancer: read its rules, park, flip.
+//! Application Load Balancers.
+//!
+//! R keeps its priority, conditions, transforms and authenticate-* actions always; only its final action changes. What
+//! authenticates is written as R has it at that moment, not as the original had it: a login that was changed while the
+//! rule slept stays changed.
 
 mod actions;
 mod conditions;
+mod health;
 mod park;
 mod read;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
 
-use aws_sdk_elasticloadbalancingv2::Client;
-use aws_sdk_elasticloadbalancingv2::types::{TargetHealthDescription, TargetHealthStateEnum};
-
-use super::Gateway;
 use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
-use crate::domain::rule::{Action, GroupId, ResourceId, RouteId, final_action, pointed_at_waker, with_final};
-use crate::domain::seen::{GroupHealth, TargetSeen};
-use crate::domain::table::RouteTable;
+use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
+use crate::domain::seen::GroupHealth;
+use crate::domain::table::{Listener, RouteTable};
 use crate::domain::time::Timestamp;
+use crate::gateway::Gateway;
 
-/// The adapter to Elastic Load Balancing.
+const DESCRIBE_RULES: &str = "elasticloadbalancing:DescribeRules";
+const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
+
+/// The adapter to the listeners that are watched.
 #[derive(Debug)]
 pub struct Alb {
-    client: Client,
-    /// The watched listeners.
+    client: aws_sdk_elasticloadbalancingv2::Client,
     listeners: Vec<String>,
     wakers: Vec<GroupId>,
-    /// What never changes during a target group's life: its target type and its load balancers.
-    groups: Mutex<BTreeMap<GroupId, GroupFacts>>,
-}
-
-#[derive(Debug, Clone)]
-struct GroupFacts {
-    target_type: String,
-    load_balancers: Vec<String>,
+    /// The waker of each load balancer, once all are known.
+    homes: Mutex<Option<BTreeMap<String, GroupId>>>,
+    /// The target type of each group; AWS cannot change it.
+    types: Mutex<HashMap<GroupId, String>>,
 }
 
 impl Alb {
-    pub fn new(client: Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
+    /// `listeners` are ARNs; `wakers` the waker target groups, one per load balancer. A single one serves every listener.
+    /// Makes no call.
+    pub fn new(client: aws_sdk_elasticloadbalancingv2::Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
         Alb {
             client,
             listeners,
             wakers,
-            groups: Mutex::default(),
+            homes: Mutex::default(),
+            types: Mutex::default(),
         }
     }
 
-    /// Target type and load balancers of each group, asked for once in this process.
-    async fn facts(&self, groups: &[GroupId]) -> Result<BTreeMap<GroupId, GroupFacts>, Fault> {
-        let known = || self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        let missing: Vec<String> = groups
-            .iter()
-            .filter(|group| !known().contains_key(group))
-            .map(ToString::to_string)
-            .collect();
-        // https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTargetGroups.html: pages of 400.
-        for arns in missing.chunks(100) {
-            let call = self
-                .client
-                .describe_target_groups()
-                .set_target_group_arns(Some(arns.to_vec()));
-            let answer = call
-                .send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:DescribeTargetGroups", error))?;
-            for group in answer.target_groups() {
-                let facts = GroupFacts {
-                    target_type: group
-                        .target_type()
-                        .map_or_else(|| "instance".to_owned(), |kind| kind.as_str().to_owned()),
-                    load_balancers: group.load_balancer_arns().to_vec(),
-                };
-                known().insert(GroupId(group.target_group_arn().unwrap_or_default().to_owned()), facts);
-            }
-        }
-        let all = known().clone();
-        Ok(all)
-    }
-
-    /// R's actions as they are now.
-    async fn actions_now(&self, route: &RouteId) -> Result<Vec<Action>, Fault> {
+    /// R's actions now.
+    async fn actions_of(&self, route: &RouteId) -> Result<Vec<Action>, Fault> {
         let call = self.client.describe_rules().rule_arns(&route.0);
-        let answer = call
-            .send()
-            .await
-            .map_err(|error| fault("elasticloadbalancing:DescribeRules", error))?;
-        let rule = answer.rules().first();
-        let rule = rule.ok_or_else(|| {
-            Fault::new(
-                FaultKind::NotFound,
-                "elasticloadbalancing:DescribeRules",
-                route.to_string(),
-            )
-        })?;
-        Ok(actions::from_sdk(rule.actions()))
+        let answer = call.send().await.map_err(|error| fault(DESCRIBE_RULES, error))?;
+        let rule = answer.rules().iter().find(|rule| rule.rule_arn() == Some(&route.0));
+        let rule = rule.ok_or_else(|| not_found(DESCRIBE_RULES, route))?;
+        Ok(rule.actions().iter().map(actions::from_sdk).collect())
     }
 
-    /// Only the actions are sent: conditions and transforms that a `ModifyRule` does not name stay as they are.
-    async fn modify(&self, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
-        let actions = actions::to_sdk(actions)?;
-        let call = self.client.modify_rule().rule_arn(&route.0).set_actions(Some(actions));
-        call.send()
-            .await
-            .map(drop)
-            .map_err(|error| fault("elasticloadbalancing:ModifyRule", error))
+    /// Only the actions are sent: what is left out of ModifyRule stays as it is.
+    async fn write(&self, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
+        let actions: Result<Vec<_>, _> = actions
+            .iter()
+            .map(|action| actions::to_sdk(MODIFY_RULE, action))
+            .collect();
+        let call = self.client.modify_rule().rule_arn(&route.0).set_actions(Some(actions?));
+        call.send().await.map(drop).map_err(|error| fault(MODIFY_RULE, error))
     }
 
-    fn leads_to_waker(&self, actions: &[Action]) -> bool {
-        final_action(actions).is_some_and(|action| action.forwards_to_any(&self.wakers))
+    /// Whether it forwards to wakers and nothing else.
+    fn wakes(&self, action: &Action) -> bool {
+        let groups = action.groups();
+        !groups.is_empty() && groups.iter().all(|(group, _)| self.wakers.contains(group))
+    }
+
+    /// The final one of an original's actions, which must be a forward that wakers have no part in.
+    fn backend<'a>(&self, operation: &str, route: &RouteId, actions: &'a [Action]) -> Result<&'a Action, Fault> {
+        let conflict = |words: String| Fault::new(FaultKind::Conflict, operation, words);
+        let last = final_action(actions).ok_or_else(|| conflict(format!("{route} has no original action")))?;
+        if last.forwards_to_any(&self.wakers) {
+            let words = format!("the original action of {route} forwards to a waker, which is no backend");
+            return Err(conflict(words));
+        }
+        if last.groups().is_empty() {
+            let words = format!("the final action of {route} is {} and forwards to nothing", last.kind);
+            return Err(conflict(words));
+        }
+        Ok(last)
     }
 }
 
@@ -117,107 +98,58 @@ impl Gateway for Alb {
     }
 
     async fn health(&self, groups: &[(GroupId, bool)]) -> Result<Vec<GroupHealth>, Fault> {
-        let ids: Vec<_> = groups.iter().map(|(group, _)| group.clone()).collect();
-        let facts = self.facts(&ids).await?;
-        let mut seen = Vec::with_capacity(groups.len());
-        for (id, weighted) in groups {
-            let call = self.client.describe_target_health().target_group_arn(&id.0);
-            let answer = call
-                .send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:DescribeTargetHealth", error))?;
-            let target_type = facts
-                .get(id)
-                .map_or_else(|| "instance".to_owned(), |facts| facts.target_type.clone());
-            let targets = answer.target_health_descriptions().iter().map(target).collect();
-            seen.push(GroupHealth {
-                id: id.clone(),
-                weighted: *weighted,
-                target_type,
-                targets,
-            });
-        }
-        Ok(seen)
+        self.health_of(groups).await
     }
 
     async fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
-        self.ensure_parked(table, route, actions).await
+        let backend = self.backend(park::CREATE_RULE, route, actions)?;
+        self.park_action(table, route, backend).await
     }
 
     async fn flip_to_waker(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
-        let waker = table.find(route).and_then(|(listener, _)| listener.waker.clone());
-        let waker = waker.ok_or_else(|| conflict(route, "its load balancer has no waker target group"))?;
-        let now = self.actions_now(route).await?;
-        if self.leads_to_waker(&now) {
+        let conflict = |words: String| Fault::new(FaultKind::Conflict, MODIFY_RULE, words);
+        let listener = listener_of(table, route, MODIFY_RULE)?;
+        let waker = listener
+            .waker
+            .as_ref()
+            .ok_or_else(|| conflict(format!("{} has no waker target group", listener.arn)))?;
+        let current = self.actions_of(route).await?;
+        if final_action(&current)
+            .is_some_and(|last| self.wakes(last) && last.forwards_to_any(std::slice::from_ref(waker)))
+        {
             return Ok(());
         }
-        if !same_destination(&now, actions) {
-            return Err(conflict(
-                route,
-                "somebody else has changed its actions; nothing was written",
-            ));
+        if !actions::same(&current, actions) {
+            let words = format!("somebody changed the actions of {route}, which are no longer those to be parked");
+            return Err(conflict(words));
         }
-        self.modify(route, &pointed_at_waker(&now, &waker)).await
+        self.backend(MODIFY_RULE, route, &current)?;
+        self.write(route, &pointed_at_waker(&current, waker)).await
     }
 
-    /// What authenticates is taken from R as it is now: somebody may have tightened it while the rule slept.
     async fn flip_to_backend(&self, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
-        let now = self.actions_now(route).await?;
-        if same_destination(&now, actions) {
-            return Ok(());
+        let backend = self.backend(MODIFY_RULE, route, actions)?;
+        let current = self.actions_of(route).await?;
+        match final_action(&current) {
+            Some(last) if actions::same_action(last, backend) => Ok(()),
+            Some(last) if self.wakes(last) => self.write(route, &with_final(&current, backend)).await,
+            _ => {
+                let words = format!("somebody changed the final action of {route}, which is no longer the waker");
+                Err(Fault::new(FaultKind::Conflict, MODIFY_RULE, words))
+            }
         }
-        if !self.leads_to_waker(&now) {
-            return Err(conflict(
-                route,
-                "somebody else has changed its actions; nothing was written",
-            ));
-        }
-        let last = final_action(actions).ok_or_else(|| conflict(route, "its original action is unknown"))?;
-        self.modify(route, &with_final(&now, last)).await
     }
 }
 
-/// Whether two lists of actions end in the same place. AWS prints a forward to one group in two ways, so groups, weights
-/// and stickiness are compared, not spelling.
-fn same_destination(one: &[Action], other: &[Action]) -> bool {
-    let destination =
-        |actions: &[Action]| final_action(actions).map(|last| (last.kind.clone(), last.groups(), stickiness(last)));
-    destination(one) == destination(other)
+fn listener_of<'a>(table: &'a RouteTable, route: &RouteId, operation: &str) -> Result<&'a Listener, Fault> {
+    let found = table.find(route).map(|(listener, _)| listener);
+    found.ok_or_else(|| not_found(operation, route))
 }
 
-/// Off is the default, and said or not said.
-fn stickiness(action: &Action) -> Option<i32> {
-    let config = action
-        .forward_config
-        .as_ref()?
-        .target_group_stickiness_config
-        .as_ref()?;
-    config
-        .enabled
-        .unwrap_or(false)
-        .then_some(config.duration_seconds.unwrap_or_default())
-}
-
-fn conflict(route: &RouteId, why: &str) -> Fault {
+fn not_found(operation: &str, route: &RouteId) -> Fault {
     Fault::new(
-        FaultKind::Conflict,
-        "elasticloadbalancing:ModifyRule",
-        format!("{route}: {why}"),
+        FaultKind::NotFound,
+        operation,
+        format!("there is no listener rule {route}"),
     )
-}
-
-fn target(description: &TargetHealthDescription) -> TargetSeen {
-    let id = description.target().and_then(|target| target.id()).unwrap_or_default();
-    let health = description.target_health();
-    let state = health.and_then(|health| health.state());
-    let state_text = state.map_or("unknown", TargetHealthStateEnum::as_str);
-    let reason = health
-        .and_then(|health| health.reason())
-        .map(|reason| format!(" ({})", reason.as_str()))
-        .unwrap_or_default();
-    TargetSeen {
-        resource: ResourceId(id.to_owned()),
-        healthy: state == Some(&TargetHealthStateEnum::Healthy),
-        words: format!("{state_text}{reason}"),
-    }
 }

@@ -1,133 +1,190 @@
-//! The parked rule P: no request meets it, and it keeps a backend's action and so its health checks alive.
+//! The parked rule, P: it keeps R's backend in use, and so its health checks alive, while R points at the waker.
 
 use std::collections::BTreeSet;
 
-use aws_sdk_elasticloadbalancingv2::types as sdk;
+use aws_sdk_elasticloadbalancingv2::error::ProvideErrorMetadata;
+use aws_sdk_elasticloadbalancingv2::types::Tag;
 
-use super::{Alb, actions, conflict, same_destination};
+use super::read::{rules_of, tags_of};
+use super::{Alb, MODIFY_RULE, actions, conditions, listener_of};
 use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
-use crate::domain::rule::{Action, RouteId, final_action};
-use crate::domain::table::{RouteTable, TAG_PARKS};
+use crate::domain::rule::{Action, RouteId};
+use crate::domain::table::{ListenerRule, RouteTable, TAG_PARKS};
 
-/// A name that cannot exist. <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
-const HOST: &str = "parked.invalid";
-/// An address that nobody has. <https://www.rfc-editor.org/rfc/rfc5737>
-const SOURCE: &str = "192.0.2.1/32";
-/// Its value is random, so that not even somebody who knows the rest can meet the rule.
-const HEADER: &str = "X-Autostopping-Parked";
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/listener-rules.html>
+pub(super) const CREATE_RULE: &str = "elasticloadbalancing:CreateRule";
+const DELETE_RULE: &str = "elasticloadbalancing:DeleteRule";
+/// Parked rules come after all others, counted down from the last priority there is.
 const LAST_PRIORITY: u32 = 50_000;
-/// Somebody else may take a priority between our look and our write.
-const ATTEMPTS: usize = 5;
+/// A priority that was free when we looked may be taken when we write, and then we look again; this often.
+const LOOKS: usize = 5;
+
+/// What became of one attempt to make P right.
+enum Attempt {
+    Done,
+    /// Somebody else, or an earlier send of the same call, was faster: look again.
+    Overtaken(Fault),
+}
 
 impl Alb {
-    pub(super) async fn ensure_parked(
+    pub(super) async fn park_action(&self, table: &RouteTable, route: &RouteId, backend: &Action) -> Result<(), Fault> {
+        let listener = listener_of(table, route, CREATE_RULE)?.arn.as_str();
+        // P has no action but the final one, and needs no login: nobody reaches it.
+        let backend = Action {
+            order: Some(1),
+            ..backend.clone()
+        };
+        let mut taken = BTreeSet::new();
+        let mut last = None;
+        for _ in 0..LOOKS {
+            let rules = rules_of(&self.client, listener).await?;
+            let mut copies = match self.copies(table, route, &rules).await {
+                // One of the rules was deleted since.
+                Err(fault) if fault.kind == FaultKind::NotFound => {
+                    last = Some(fault);
+                    continue;
+                }
+                copies => copies?,
+            };
+            let attempt = match keeper(&copies, &backend) {
+                Some(place) => self.refresh(&copies.swap_remove(place), &backend).await?,
+                None => self.create(listener, route, &backend, &rules, &mut taken).await?,
+            };
+            if let Attempt::Overtaken(fault) = attempt {
+                last = Some(fault);
+                continue;
+            }
+            copies.extend(self.strays(table, route, listener).await?);
+            for surplus in &copies {
+                self.delete(surplus).await?;
+            }
+            return Ok(());
+        }
+        let words = format!("no parked rule for {route} after {LOOKS} looks");
+        Err(last.unwrap_or_else(|| Fault::new(FaultKind::Conflict, CREATE_RULE, words)))
+    }
+
+    /// The rules of R's listener that are parked for R, by their tags as they are now. The table only saves questions: a
+    /// rule it knows as another's is not asked about, nor one it does not know that looks like no parked rule.
+    async fn copies(
         &self,
         table: &RouteTable,
         route: &RouteId,
-        actions: &[Action],
-    ) -> Result<(), Fault> {
-        let (listener, _) = table
-            .find(route)
-            .ok_or_else(|| conflict(route, "it is not there any more"))?;
-        let last = final_action(actions).ok_or_else(|| conflict(route, "it has no action to park"))?;
-        if last.forwards_to_any(&self.wakers) {
-            return Err(conflict(route, "an action that forwards to a waker is never parked"));
-        }
-        let keep = [Action {
-            order: Some(1),
-            ..last.clone()
-        }];
-        let rules = self.rules_of(&listener.arn).await?;
-        let copies = self.copies(&rules, route).await?;
-        let Some((first, surplus)) = copies.split_first() else {
-            return self.create_parked(&listener.arn, route, &keep, &rules).await;
+        rules: &[ListenerRule],
+    ) -> Result<Vec<ListenerRule>, Fault> {
+        let might_be = |rule: &&ListenerRule| match table.find(&rule.arn) {
+            Some((_, known)) if known.parks().is_some() => known.parks() == Some(&route.0),
+            Some(_) | None => conditions::look_parked(&rule.conditions),
         };
-        for copy in surplus {
-            let call = self.client.delete_rule().rule_arn(copy.rule_arn().unwrap_or_default());
-            call.send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:DeleteRule", error))?;
-        }
-        if same_destination(&actions::from_sdk(first.actions()), &keep) {
-            return Ok(());
-        }
-        self.modify(&RouteId(first.rule_arn().unwrap_or_default().to_owned()), &keep)
-            .await
+        let candidates: Vec<_> = rules
+            .iter()
+            .filter(|rule| rule.priority.is_some() && rule.arn != *route)
+            .filter(might_be)
+            .cloned()
+            .collect();
+        self.ours(route, candidates).await
     }
 
-    /// The parked rules of a route among these, told by their tag.
-    async fn copies<'r>(&self, rules: &'r [sdk::Rule], route: &RouteId) -> Result<Vec<&'r sdk::Rule>, Fault> {
-        let parked: Vec<_> = rules.iter().filter(|rule| is_parked(rule)).collect();
-        let arns: Vec<_> = parked.iter().filter_map(|rule| rule.rule_arn.clone()).collect();
-        let tags = self.tags(&arns).await?;
-        let parks = |rule: &&sdk::Rule| {
-            let tags = rule.rule_arn().and_then(|arn| tags.get(arn));
-            tags.and_then(|tags| tags.get(TAG_PARKS)) == Some(&route.0)
-        };
-        Ok(parked.into_iter().filter(parks).collect())
+    /// Copies on other listeners, which only a hand can have made.
+    async fn strays(&self, table: &RouteTable, route: &RouteId, listener: &str) -> Result<Vec<ListenerRule>, Fault> {
+        let mut strays = Vec::new();
+        for other in table.listeners.iter().filter(|other| other.arn != listener) {
+            for rule in other.rules.iter().filter(|rule| rule.parks() == Some(&route.0)) {
+                match self.ours(route, vec![rule.clone()]).await {
+                    Ok(found) => strays.extend(found),
+                    Err(fault) if fault.kind == FaultKind::NotFound => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+        }
+        Ok(strays)
     }
 
-    async fn create_parked(
+    /// Those of the candidates whose tag names R.
+    async fn ours(&self, route: &RouteId, mut candidates: Vec<ListenerRule>) -> Result<Vec<ListenerRule>, Fault> {
+        let arns: Vec<_> = candidates.iter().map(|rule| rule.arn.0.clone()).collect();
+        let mut tags = tags_of(&self.client, arns).await?;
+        for rule in &mut candidates {
+            rule.tags = tags.remove(&rule.arn.0).unwrap_or_default();
+        }
+        candidates.retain(|rule| rule.parks() == Some(&route.0));
+        match candidates.iter().find(|rule| rule.is_managed()) {
+            Some(both) => {
+                let words = format!("{} is tagged both as managed and as parked: remove one tag", both.arn);
+                Err(Fault::new(FaultKind::Conflict, CREATE_RULE, words))
+            }
+            None => Ok(candidates),
+        }
+    }
+
+    async fn create(
         &self,
         listener: &str,
         route: &RouteId,
-        keep: &[Action],
-        rules: &[sdk::Rule],
-    ) -> Result<(), Fault> {
-        let taken: BTreeSet<u32> = rules.iter().filter_map(|rule| rule.priority()?.parse().ok()).collect();
-        let free = (1..=LAST_PRIORITY).rev().filter(|priority| !taken.contains(priority));
-        let secret = format!("{:032x}", fastrand::u128(..));
-        for priority in free.take(ATTEMPTS) {
-            let call = self
-                .client
-                .create_rule()
-                .listener_arn(listener)
-                .priority(i32::try_from(priority).unwrap_or(i32::MAX));
-            let call = call
-                .set_conditions(Some(nobody(&secret)))
-                .set_actions(Some(actions::to_sdk(keep)?))
-                .tags(sdk::Tag::builder().key(TAG_PARKS).value(&route.0).build());
-            match call
-                .send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:CreateRule", error))
-            {
-                Ok(_) => return Ok(()),
-                Err(fault) if fault.message.starts_with("PriorityInUse") => {}
-                Err(fault) => return Err(fault),
+        backend: &Action,
+        rules: &[ListenerRule],
+        taken: &mut BTreeSet<u32>,
+    ) -> Result<Attempt, Fault> {
+        taken.extend(rules.iter().filter_map(|rule| rule.priority));
+        let free = (1..=LAST_PRIORITY).rev().find(|priority| !taken.contains(priority));
+        let Some(priority) = free.and_then(|priority| i32::try_from(priority).ok()) else {
+            let words = format!("no priority is free on {listener}");
+            return Err(Fault::new(FaultKind::Conflict, CREATE_RULE, words));
+        };
+        let call = self
+            .client
+            .create_rule()
+            .listener_arn(listener)
+            .priority(priority)
+            .set_conditions(Some(conditions::parked(fastrand::u64(..))))
+            .actions(actions::to_sdk(CREATE_RULE, backend)?)
+            .tags(Tag::builder().key(TAG_PARKS).value(&route.0).build());
+        match call.send().await {
+            Ok(_) => Ok(Attempt::Done),
+            // Taken by a stranger, or by this very call, whose answer was lost before it was sent again: the next look
+            // tells. Should that look be stale, there are two copies until the next park.
+            Err(error) if error.code() == Some("PriorityInUse") => {
+                taken.extend(free);
+                Ok(Attempt::Overtaken(fault(CREATE_RULE, error)))
             }
+            Err(error) => Err(fault(CREATE_RULE, error)),
         }
-        Err(Fault::new(
-            FaultKind::Conflict,
-            "elasticloadbalancing:CreateRule",
-            "no free priority was found for the parked rule",
-        ))
+    }
+
+    async fn refresh(&self, parked: &ListenerRule, backend: &Action) -> Result<Attempt, Fault> {
+        let conditions_right = conditions::are_parked(&parked.conditions);
+        if conditions_right && actions::same(&parked.actions, std::slice::from_ref(backend)) {
+            return Ok(Attempt::Done);
+        }
+        let conditions = (!conditions_right).then(|| conditions::parked(fastrand::u64(..)));
+        let call = self
+            .client
+            .modify_rule()
+            .rule_arn(&parked.arn.0)
+            .set_conditions(conditions)
+            .actions(actions::to_sdk(MODIFY_RULE, backend)?);
+        match call.send().await.map_err(|error| fault(MODIFY_RULE, error)) {
+            Ok(_) => Ok(Attempt::Done),
+            Err(fault) if fault.kind == FaultKind::NotFound && fault.message.starts_with("RuleNotFound") => {
+                Ok(Attempt::Overtaken(fault))
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    async fn delete(&self, rule: &ListenerRule) -> Result<(), Fault> {
+        let call = self.client.delete_rule().rule_arn(&rule.arn.0);
+        match call.send().await.map_err(|error| fault(DELETE_RULE, error)) {
+            Err(fault) if fault.kind != FaultKind::NotFound => Err(fault),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 }
 
-/// Conditions that no request meets together.
-fn nobody(secret: &str) -> Vec<sdk::RuleCondition> {
-    let host = sdk::HostHeaderConditionConfig::builder().values(HOST).build();
-    let source = sdk::SourceIpConditionConfig::builder().values(SOURCE).build();
-    let header = sdk::HttpHeaderConditionConfig::builder()
-        .http_header_name(HEADER)
-        .values(secret)
-        .build();
-    let condition = sdk::RuleCondition::builder;
-    vec![
-        condition().field("host-header").host_header_config(host).build(),
-        condition().field("source-ip").source_ip_config(source).build(),
-        condition().field("http-header").http_header_config(header).build(),
-    ]
-}
-
-fn is_parked(rule: &sdk::Rule) -> bool {
-    rule.conditions().iter().any(|condition| {
-        condition
-            .http_header_config()
-            .and_then(|config| config.http_header_name())
-            == Some(HEADER)
-    })
+/// Which copy stays: one that is right already, else the last by priority.
+fn keeper(copies: &[ListenerRule], backend: &Action) -> Option<usize> {
+    let right = |rule: &ListenerRule| {
+        conditions::are_parked(&rule.conditions) && actions::same(&rule.actions, std::slice::from_ref(backend))
+    };
+    (0..copies.len()).max_by_key(|place| (right(&copies[*place]), copies[*place].priority))
 }

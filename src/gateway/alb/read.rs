@@ -1,78 +1,79 @@
-//! Reading all listeners: their rules, tags and wakers.
+//! All rules of all watched listeners, with tags.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::PoisonError;
 
-use aws_sdk_elasticloadbalancingv2::types as sdk;
+use aws_sdk_elasticloadbalancingv2::{Client, types};
 
-use super::{Alb, actions, conditions};
-use crate::aws::fault;
-use crate::domain::fault::Fault;
+use super::{Alb, DESCRIBE_RULES, actions, conditions};
+use crate::aws::{at_once, fault, incomplete};
+use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::record::SCHEMA;
-use crate::domain::rule::RouteId;
+use crate::domain::rule::{GroupId, RouteId};
 use crate::domain::table::{Listener, ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
 
-/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeTags.html>
-const ARNS_A_CALL: usize = 20;
-/// <https://kubernetes-sigs.github.io/aws-load-balancer-controller/latest/guide/ingress/annotations/#resource-tags>
-const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
+const DESCRIBE_LISTENERS: &str = "elasticloadbalancing:DescribeListeners";
+const DESCRIBE_TAGS: &str = "elasticloadbalancing:DescribeTags";
+pub(super) const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGroups";
 
-type Tags = HashMap<String, BTreeMap<String, String>>;
+/// The largest page of DescribeRules and DescribeListeners. Source: Elastic Load Balancing API reference.
+const PAGE: i32 = 400;
+/// DescribeTags takes at most 20 ARNs. Source: Elastic Load Balancing API reference.
+const ARNS_PER_DESCRIBE_TAGS: usize = 20;
+/// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
+/// documentation, "Resource tags".
+const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
+/// A rule that is deleted between the list of rules and that of tags makes the second fail: begin again, this often.
+const READS: usize = 3;
+
+/// Tags of each ARN.
+pub(super) type Tags = HashMap<String, BTreeMap<String, String>>;
 
 impl Alb {
     pub(super) async fn read_table(&self, now: Timestamp) -> Result<RouteTable, Fault> {
-        let call = self
-            .client
-            .describe_listeners()
-            .set_listener_arns(Some(self.listeners.clone()));
-        let described = call
-            .send()
-            .await
-            .map_err(|error| fault("elasticloadbalancing:DescribeListeners", error))?;
-        let facts = self.facts(&self.wakers).await?;
-        let mut rules = Vec::new();
-        for listener in described.listeners() {
-            rules.push(self.rules_of(listener.listener_arn().unwrap_or_default()).await?);
-        }
-        let balancers = described
-            .listeners()
-            .iter()
-            .filter_map(sdk::Listener::load_balancer_arn);
-        let mut arns: Vec<String> = balancers.map(str::to_owned).collect();
-        arns.sort();
-        arns.dedup();
-        arns.extend(
-            rules
-                .iter()
-                .flatten()
-                .filter(|rule| rule.is_default() != Some(true))
-                .filter_map(|rule| rule.rule_arn.clone()),
-        );
-        let tags = self.tags(&arns).await?;
-        let listeners = described.listeners().iter().zip(&rules).map(|(listener, rules)| {
-            let balancer = listener.load_balancer_arn().unwrap_or_default();
-            let serves = |waker: &&crate::domain::rule::GroupId| {
-                facts
-                    .get(waker)
-                    .is_some_and(|facts| facts.load_balancers.iter().any(|arn| arn == balancer))
-            };
-            // A waker that no rule names yet belongs to no load balancer; when it is the only one there is no doubt.
-            let only = if let [only] = &self.wakers[..] {
-                Some(only)
-            } else {
-                None
-            };
-            Listener {
-                arn: listener.listener_arn().unwrap_or_default().to_owned(),
-                load_balancer: balancer.to_owned(),
-                port: listener
-                    .port()
-                    .and_then(|port| u16::try_from(port).ok())
-                    .unwrap_or_default(),
-                waker: self.wakers.iter().find(serves).or(only).cloned(),
-                controller: tags.get(balancer).and_then(|tags| tags.get(CONTROLLER_TAG)).cloned(),
-                rules: sorted(rules.iter().map(|rule| rule_from_sdk(rule, &tags)).collect()),
+        let mut reads = 1;
+        loop {
+            match self.read_once(now).await {
+                Err(fault)
+                    if fault.kind == FaultKind::NotFound && fault.operation == DESCRIBE_TAGS && reads < READS =>
+                {
+                    reads += 1;
+                }
+                done => return done,
             }
+        }
+    }
+
+    async fn read_once(&self, now: Timestamp) -> Result<RouteTable, Fault> {
+        let described = self.describe_listeners().await?;
+        let rules = described.iter().map(|listener| {
+            let (client, arn) = (self.client.clone(), listener.arn.clone());
+            async move { rules_of(&client, &arn).await }
+        });
+        let rules: Result<Vec<_>, _> = at_once(rules.collect::<Vec<_>>()).await.into_iter().collect();
+        let rules = rules?;
+        let mut tagged: Vec<_> = described
+            .iter()
+            .map(|listener| listener.load_balancer.clone())
+            .collect();
+        tagged.extend(rules.iter().flatten().map(|rule| rule.arn.0.clone()));
+        tagged.sort();
+        tagged.dedup();
+        let mut tags = tags_of(&self.client, tagged).await?;
+        let homes = self.homes().await?;
+        let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
+            for rule in &mut rules {
+                rule.tags = tags.remove(&rule.arn.0).unwrap_or_default();
+            }
+            let own_tags = tags.get(&listener.load_balancer);
+            listener.controller = own_tags.and_then(|tags| tags.get(CONTROLLER_TAG).cloned());
+            listener.waker = match (self.wakers.as_slice(), &homes) {
+                ([only], _) => Some(only.clone()),
+                (_, homes) => homes.get(&listener.load_balancer).cloned(),
+            };
+            listener.rules = rules;
+            listener
         });
         Ok(RouteTable {
             schema: SCHEMA,
@@ -82,79 +83,135 @@ impl Alb {
         })
     }
 
-    /// All rules of a listener, now.
-    pub(super) async fn rules_of(&self, listener: &str) -> Result<Vec<sdk::Rule>, Fault> {
-        let mut rules = Vec::new();
-        let mut marker = None;
-        loop {
-            let call = self
-                .client
-                .describe_rules()
-                .listener_arn(listener)
-                .page_size(400)
-                .set_marker(marker);
-            let answer = call
-                .send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:DescribeRules", error))?;
-            rules.extend_from_slice(answer.rules());
-            marker = answer
-                .next_marker()
-                .filter(|marker| !marker.is_empty())
-                .map(str::to_owned);
-            if marker.is_none() {
-                return Ok(rules);
+    /// The watched listeners in the order given, without their rules.
+    async fn describe_listeners(&self) -> Result<Vec<Listener>, Fault> {
+        if self.listeners.is_empty() {
+            // Without ARNs the call would be refused.
+            return Ok(Vec::new());
+        }
+        let call = self
+            .client
+            .describe_listeners()
+            .set_listener_arns(Some(self.listeners.clone()));
+        let mut pages = call.into_paginator().send();
+        let mut found = HashMap::new();
+        while let Some(page) = pages.next().await {
+            for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?.listeners() {
+                let lacks = |what| incomplete(DESCRIBE_LISTENERS, what);
+                let arn = listener.listener_arn().ok_or_else(|| lacks("a listener's ARN"))?;
+                let load_balancer = listener.load_balancer_arn();
+                let port = listener.port().and_then(|port| u16::try_from(port).ok());
+                let listener = Listener {
+                    arn: arn.to_owned(),
+                    load_balancer: load_balancer.ok_or_else(|| lacks("a load balancer's ARN"))?.to_owned(),
+                    port: port.ok_or_else(|| lacks("a listener's port"))?,
+                    waker: None,
+                    controller: None,
+                    rules: Vec::new(),
+                };
+                found.insert(arn.to_owned(), listener);
             }
         }
-    }
-
-    pub(super) async fn tags(&self, arns: &[String]) -> Result<Tags, Fault> {
-        let mut tags = Tags::new();
-        for arns in arns.chunks(ARNS_A_CALL) {
-            let call = self.client.describe_tags().set_resource_arns(Some(arns.to_vec()));
-            let answer = call
-                .send()
-                .await
-                .map_err(|error| fault("elasticloadbalancing:DescribeTags", error))?;
-            for description in answer.tag_descriptions() {
-                let of_one = description.tags().iter();
-                let of_one = of_one.map(|tag| {
-                    (
-                        tag.key().unwrap_or_default().to_owned(),
-                        tag.value().unwrap_or_default().to_owned(),
-                    )
-                });
-                tags.insert(
-                    description.resource_arn().unwrap_or_default().to_owned(),
-                    of_one.collect(),
-                );
-            }
-        }
-        Ok(tags)
-    }
-}
-
-fn rule_from_sdk(rule: &sdk::Rule, tags: &Tags) -> ListenerRule {
-    let arn = rule.rule_arn().unwrap_or_default();
-    ListenerRule {
-        arn: RouteId(arn.to_owned()),
-        priority: rule.priority().and_then(|priority| priority.parse().ok()),
-        conditions: conditions::from_sdk(rule.conditions()),
-        actions: actions::from_sdk(rule.actions()),
-        transforms: rule
-            .transforms()
-            .iter()
-            .map(|transform| {
-                transform
-                    .r#type()
-                    .map_or_else(String::new, |kind| kind.as_str().to_owned())
+        let in_order = self.listeners.iter().map(|arn| {
+            found.get(arn).cloned().ok_or_else(|| {
+                let words = format!("there is no listener {arn}");
+                Fault::new(FaultKind::NotFound, DESCRIBE_LISTENERS, words)
             })
-            .collect(),
-        tags: tags.get(arn).cloned().unwrap_or_default(),
+        });
+        in_order.collect()
+    }
+
+    /// The waker of each load balancer. A group that no rule names yet belongs to none, so it is asked for again.
+    async fn homes(&self) -> Result<BTreeMap<String, GroupId>, Fault> {
+        let remembered = self.homes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match remembered {
+            Some(homes) => return Ok(homes),
+            None if self.wakers.len() < 2 => return Ok(BTreeMap::new()),
+            None => {}
+        }
+        let arns = self.wakers.iter().map(|waker| waker.0.clone()).collect();
+        let call = self.client.describe_target_groups().set_target_group_arns(Some(arns));
+        let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
+        let mut homes = BTreeMap::new();
+        let mut all = true;
+        for waker in &self.wakers {
+            let group = answer
+                .target_groups()
+                .iter()
+                .find(|group| group.target_group_arn() == Some(&waker.0));
+            let balancers = group.map(|group| group.load_balancer_arns()).unwrap_or_default();
+            all &= !balancers.is_empty();
+            for balancer in balancers {
+                homes.entry(balancer.clone()).or_insert_with(|| waker.clone());
+            }
+        }
+        if all {
+            *self.homes.lock().unwrap_or_else(PoisonError::into_inner) = Some(homes.clone());
+        }
+        Ok(homes)
     }
 }
 
-fn sorted(mut rules: Vec<ListenerRule>) -> Vec<ListenerRule> {
-    rules.sort_by_key(|rule| rule.priority.unwrap_or(u32::MAX));
-    rules
+/// The rules of a listener by priority, the default last; without tags.
+pub(super) async fn rules_of(client: &Client, listener: &str) -> Result<Vec<ListenerRule>, Fault> {
+    let call = client.describe_rules().listener_arn(listener).page_size(PAGE);
+    let mut pages = call.into_paginator().send();
+    let mut rules = Vec::new();
+    while let Some(page) = pages.next().await {
+        for rule in page.map_err(|error| fault(DESCRIBE_RULES, error))?.rules() {
+            rules.push(listener_rule(rule)?);
+        }
+    }
+    rules.sort_by_key(|rule: &ListenerRule| rule.priority.unwrap_or(u32::MAX));
+    Ok(rules)
+}
+
+/// The tags of these; each of them is in the answer, if only with none.
+pub(super) async fn tags_of(client: &Client, arns: Vec<String>) -> Result<Tags, Fault> {
+    let calls = arns.chunks(ARNS_PER_DESCRIBE_TAGS).map(|arns| {
+        let call = client.describe_tags().set_resource_arns(Some(arns.to_vec()));
+        async move { call.send().await.map_err(|error| fault(DESCRIBE_TAGS, error)) }
+    });
+    let mut tags = Tags::new();
+    for answer in at_once(calls.collect::<Vec<_>>()).await {
+        for described in answer?.tag_descriptions() {
+            let pairs = described.tags().iter().filter_map(|tag| {
+                let value = tag.value().unwrap_or_default();
+                Some((tag.key()?.to_owned(), value.to_owned()))
+            });
+            if let Some(arn) = described.resource_arn() {
+                tags.insert(arn.to_owned(), pairs.collect());
+            }
+        }
+    }
+    match arns.iter().find(|arn| !tags.contains_key(*arn)) {
+        // Without its tags a managed rule would look like a stranger's.
+        Some(arn) => Err(incomplete(DESCRIBE_TAGS, &format!("the tags of {arn}"))),
+        None => Ok(tags),
+    }
+}
+
+fn listener_rule(rule: &types::Rule) -> Result<ListenerRule, Fault> {
+    let arn = rule
+        .rule_arn()
+        .ok_or_else(|| incomplete(DESCRIBE_RULES, "a rule's ARN"))?;
+    let priority = match rule.priority() {
+        _ if rule.is_default() == Some(true) => None,
+        Some("default") => None,
+        Some(number) => Some(
+            number
+                .parse()
+                .map_err(|_| incomplete(DESCRIBE_RULES, "a readable priority"))?,
+        ),
+        None => return Err(incomplete(DESCRIBE_RULES, "a rule's priority")),
+    };
+    let transforms = rule.transforms().iter().filter_map(|transform| transform.r#type());
+    Ok(ListenerRule {
+        arn: RouteId(arn.to_owned()),
+        priority,
+        conditions: rule.conditions().iter().map(conditions::from_sdk).collect(),
+        actions: rule.actions().iter().map(actions::from_sdk).collect(),
+        transforms: transforms.map(|kind| kind.as_str().to_owned()).collect(),
+        tags: BTreeMap::new(),
+    })
 }

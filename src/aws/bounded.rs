@@ -1,0 +1,62 @@
+//! Several calls at once, but not all.
+
+use std::future::Future;
+
+use tokio::task::JoinSet;
+
+/// How many calls of one kind run at once: ELBv2 answers 40 Describe calls in a burst and 10 a second after that, for
+/// the whole account.
+const WIDTH: usize = 5;
+
+/// Runs these futures, a few at a time. The results are in their order.
+pub(crate) async fn at_once<T, F>(calls: impl IntoIterator<Item = F>) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let mut waiting = calls.into_iter().enumerate();
+    let mut running = JoinSet::new();
+    let mut done = Vec::new();
+    loop {
+        while running.len() < WIDTH
+            && let Some((place, call)) = waiting.next()
+        {
+            running.spawn(async move { (place, call.await) });
+        }
+        match running.join_next().await {
+            Some(Ok(result)) => done.push(result),
+            // Nobody aborts these tasks: they end with the set.
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => break,
+        }
+    }
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keeps_the_order_and_the_width() {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let calls = (0..20).map(|n| {
+            let (running, most) = (running.clone(), most.clone());
+            async move {
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // Later ones end earlier.
+                for _ in n..20 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                n
+            }
+        });
+        assert_eq!(at_once(calls).await, (0..20).collect::<Vec<_>>());
+        assert_eq!(most.load(Ordering::SeqCst), WIDTH);
+    }
+}
