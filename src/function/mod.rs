@@ -21,9 +21,12 @@ use crate::rules::{Found, Managed};
 
 use pages::Asked;
 
+/// What the function was configured to, or what is wrong with that.
+pub type Configured<C, G, L, K> = Result<(Driver<C, G, L, K>, Settings), ConfigErrors>;
+
 /// The function, with its configuration or with what is wrong with it.
 pub struct Function<C, G, L, K> {
-    state: Result<(Driver<C, G, L, K>, Settings), ConfigErrors>,
+    state: Configured<C, G, L, K>,
 }
 
 /// Why an invocation has no answer. Only what is not a load balancer's request can fail: a visitor always gets one.
@@ -43,7 +46,7 @@ pub enum FunctionError {
 
 impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
     /// A function that answers every request with what is wrong, when something is.
-    pub fn new(state: Result<(Driver<C, G, L, K>, Settings), ConfigErrors>) -> Self {
+    pub fn new(state: Configured<C, G, L, K>) -> Self {
         Function { state }
     }
 

@@ -50,6 +50,11 @@ impl<'r> Asked<'r> {
         format!("{peer} for {path}")
     }
 
+    /// The same URL again, safe to be written into a header or a page.
+    fn location(&self) -> String {
+        redirect::location(&self.request.path_and_query())
+    }
+
     fn was_post(&self) -> bool {
         !matches!(self.request.method.as_str(), "GET" | "HEAD")
     }
@@ -109,6 +114,7 @@ pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
     let html = page::switched(
         &rule.0,
         asked.request.host(),
+        &asked.location(),
         asked.was_post(),
         asked.language,
         &asked.branding,
@@ -122,7 +128,7 @@ pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
 /// For a program whose rule is awake by now: the same URL again.
 pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
     Answer::new(307, "", String::new())
-        .with("location", redirect::location(&asked.request.path_and_query()))
+        .with("location", asked.location())
         .with("x-autostopping-phase", Phase::Awake.name())
 }
 
@@ -147,6 +153,7 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
     let shown = page::View {
         rule: asked.request.host(),
         host: asked.request.host(),
+        path: &asked.location(),
         phase: page::Phase::Failed,
         step: page::Step::MachineStarting,
         percent: None,
@@ -218,6 +225,7 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
     show(&View {
         rule: &record.rule.0,
         host: asked.request.host(),
+        path: &asked.location(),
         phase,
         step,
         percent: progress.percent,
