@@ -54,6 +54,8 @@ pub enum Effort {
     Snapshot,
     /// A fresh look, written only when something has to be done or has changed.
     Sweep,
+    /// As a sweep, and asks again which other rules claim the machines.
+    Inspect,
     /// A fresh look in any case.
     Fresh,
 }
@@ -86,11 +88,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             if effort == Effort::Snapshot && fresh_enough(now, &record, stimulus) {
                 return Ok(Looked::of(record));
             }
-            if effort == Effort::Sweep && !self.needs_a_hand(managed, &record, stimulus, now).await? {
+            if matches!(effort, Effort::Sweep | Effort::Inspect)
+                && !self.needs_a_hand(managed, &record, stimulus, effort).await?
+            {
                 return Ok(Looked::of(record));
             }
             match lease::acquire(&self.ledger, &record, &self.owner, now, after(now, LEASE)).await {
-                Ok(record) => return self.hold(managed, record, stimulus).await,
+                Ok(record) => return self.hold(managed, record, stimulus, effort).await,
                 Err(LedgerError::Lost) if may_be_skipped(&record, stimulus) || now >= give_up_at => {
                     return Ok(Looked::of(self.ledger.load(name).await?.unwrap_or(record)));
                 }
@@ -106,16 +110,22 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         managed: &Managed,
         record: &Record,
         stimulus: &Stimulus,
-        now: Timestamp,
+        effort: Effort,
     ) -> Result<bool, LedgerError> {
-        let Observed { seen, .. } = self.observe(managed, record).await?;
-        let plan = plan(now, &managed.rule, &seen, stimulus);
+        let Observed { seen, .. } = self.observe(managed, record, effort).await?;
+        let plan = plan(self.clock.now(), &managed.rule, &seen, stimulus);
         Ok(!plan.actions.is_empty() || !plan.record.same_as(record) || record.version == 0)
     }
 
     /// Under the lease: observe, plan, remember, act, remember.
-    async fn hold(&self, managed: &Managed, record: Record, stimulus: &Stimulus) -> Result<Looked, LedgerError> {
-        let result = self.act(managed, record.clone(), stimulus).await;
+    async fn hold(
+        &self,
+        managed: &Managed,
+        record: Record,
+        stimulus: &Stimulus,
+        effort: Effort,
+    ) -> Result<Looked, LedgerError> {
+        let result = self.act(managed, record.clone(), stimulus, effort).await;
         if let Err(error) = &result
             && !matches!(error, LedgerError::Lost)
         {
@@ -124,8 +134,14 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         result
     }
 
-    async fn act(&self, managed: &Managed, record: Record, stimulus: &Stimulus) -> Result<Looked, LedgerError> {
-        let Observed { mut seen, mut table } = self.observe(managed, &record).await?;
+    async fn act(
+        &self,
+        managed: &Managed,
+        record: Record,
+        stimulus: &Stimulus,
+        effort: Effort,
+    ) -> Result<Looked, LedgerError> {
+        let Observed { mut seen, mut table } = self.observe(managed, &record, effort).await?;
         let mut plan = plan(self.clock.now(), &managed.rule, &seen, stimulus);
         if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
             // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.

@@ -224,7 +224,7 @@ async fn parks_exactly_once() {
     assert!(matches!(table.parked(&route), Parked::Many(copies) if copies.len() == 3));
     alb.park(&table, &route, &original).await.unwrap();
     let table = alb.read(NOW).await.unwrap();
-    assert_eq!(copies(&table, &site.rule), [parked.clone()]);
+    assert_eq!(copies(&table, &site.rule), std::slice::from_ref(&parked));
 
     // A different original: P follows, in place.
     let weighted = world.site("weighted.example.com", "11", Shape::WeightedSticky, &[]);

@@ -46,13 +46,16 @@ fn a_program_is_told_when_to_come_again() {
     );
 }
 
+/// Path, query, and the `Location` they come back as.
+type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+
 /// Red when a path is decoded, normalised or trusted: each row then comes out differently.
 #[test]
 fn a_held_program_is_sent_to_the_same_url_on_the_same_host() {
     let scene = Scene::new();
     scene.asleep("app.example.com", "1", &[("autostopping:hold", "wait")]);
-    let function = Emulator::start(&scene.environment);
-    let rows: [(&str, &[(&str, &str)], &str); 8] = [
+    let function = Emulator::start(&scene.with("AUTOSTOPPING_HOLD_LIMIT", "50s"));
+    let rows: [Row; 8] = [
         ("/", &[], "/"),
         ("/a/b;v=1", &[("q", "%26%3D"), ("r", "1+2")], "/a/b;v=1?q=%26%3D&r=1+2"),
         ("/a%2Fb", &[], "/a%2Fb"),
@@ -70,7 +73,11 @@ fn a_held_program_is_sent_to_the_same_url_on_the_same_host() {
             form: Form::Multi,
             ..Ask::get(&scene.world.waker, "app.example.com", &[("accept", "*/*")])
         };
-        let answer: Value = function.invoke(&ask.event());
+        let mut answer: Value = function.invoke(&ask.event());
+        if header(&answer, "x-autostopping-phase") == Some("checking") {
+            // For a minute after a stop, health may be that of the machine's former life: longer than one hold.
+            answer = function.invoke(&ask.event());
+        }
         assert_eq!(answer["statusCode"], 307, "{path}: {answer}");
         assert_eq!(header(&answer, "location"), Some(expected), "{path}");
         assert_eq!(header(&answer, "x-autostopping-phase"), Some("awake"), "{path}");

@@ -72,7 +72,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
     let rules = context.driver.rules().await?;
     let mut rows = Vec::new();
     for managed in rules.iter() {
-        let Looked { record, .. } = context.driver.look(managed, &Stimulus::Tick, Effort::Sweep).await?;
+        let Looked { record, .. } = context.driver.look(managed, &Stimulus::Tick, Effort::Inspect).await?;
         rows.push((managed, record));
     }
     let now = SystemClock.now();
@@ -99,7 +99,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
 
 pub async fn status(context: &Context, name: &str, format: Format) -> Result<(), CommandError> {
     let managed = context.rule(name).await?;
-    let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Sweep).await?;
+    let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Inspect).await?;
     let now = SystemClock.now();
     print(format, &report::json(&managed, &record), || {
         let mut table = table(&[]);

@@ -1,6 +1,6 @@
 //! What is there: routes from the table, health from the target groups, machines from EC2.
 
-use super::Driver;
+use super::{Driver, Effort};
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::record::Record;
@@ -18,9 +18,16 @@ pub(super) struct Observed {
 }
 
 impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
-    pub(super) async fn observe(&self, managed: &Managed, record: &Record) -> Result<Observed, LedgerError> {
+    pub(super) async fn observe(
+        &self,
+        managed: &Managed,
+        record: &Record,
+        effort: Effort,
+    ) -> Result<Observed, LedgerError> {
         let table = self.table().await?;
-        let seen = self.observe_with(managed, record, &table, self.claimed(record)).await?;
+        let seen = self
+            .observe_with(managed, record, &table, claimed(record, effort))
+            .await?;
         Ok(Observed { seen, table })
     }
 
@@ -34,13 +41,6 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         let table = self.read_table(before.as_ref()).await?;
         let seen = self.observe_with(managed, record, &table, None).await?;
         Ok(Observed { seen, table })
-    }
-
-    /// The machines whose claims need no asking: nothing changed since they were claimed, and nobody else did.
-    fn claimed<'r>(&self, record: &'r Record) -> Option<&'r [ResourceId]> {
-        let shared = |problem: &Problem| matches!(problem, Problem::SharedInstance { .. });
-        let undisputed = !record.snapshot.problems.iter().any(shared);
-        undisputed.then_some(record.snapshot.resources.as_slice())
     }
 
     async fn observe_with(
@@ -106,6 +106,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             parked: table.parked(id),
         })
     }
+}
+
+/// The machines whose claims need no asking: nothing changed since they were claimed, and nobody else did.
+fn claimed(record: &Record, effort: Effort) -> Option<&[ResourceId]> {
+    let shared = |problem: &Problem| matches!(problem, Problem::SharedInstance { .. });
+    let undisputed = effort != Effort::Inspect && !record.snapshot.problems.iter().any(shared);
+    undisputed.then_some(record.snapshot.resources.as_slice())
 }
 
 /// The target groups behind the routes, each with whether it has a share of the requests: from R while it leads there,

@@ -1,5 +1,6 @@
 //! What the tests against real components share.
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::disallowed_methods, reason = "real processes are waited for in real time")]
 
 pub mod aws;
 pub mod counting;
