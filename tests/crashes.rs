@@ -1,9 +1,8 @@
 //! I3: every action applied twice equals once, a second look does no more than the first, and a crash after any step of any
 //! plan comes to the same end as no crash.
 //!
-//! Seen red: with `last_start`, `last_stop` and `asked` noted only in `applied`, after the call (the second look stops and
-//! starts again; a crash between flip and memory lets a stop come before the settling); with `may_start` ignoring the
-//! doubt.
+//! Seen red: with `last_start`, `last_stop` or `asked` not noted before the call (the second look starts or stops again; a stop
+//! comes although a flip whose maker died was made); with `ready` not asking for health.
 
 mod model;
 
@@ -183,4 +182,43 @@ fn a_crash_after_any_step_comes_to_the_same_end() {
         }
     }
     assert_eq!(crashed_with.len(), 5, "{crashed_with:?}");
+}
+
+#[test]
+fn a_flip_whose_maker_died_is_reckoned_with() {
+    // As short a settling as the local cloud's, so that nothing but the note of the flip keeps the stop from coming.
+    for age in [45, STALEST] {
+        let mut world = Shape {
+            settle: 3,
+            ..Shape::single()
+        }
+        .asleep();
+        world.request();
+        world.run(14, 0, |_, _| {});
+        while world.is_on(0) == Side::Waker {
+            // Dead right after the call, in the fifth step.
+            world.advance(1);
+            world.look_and_crash(Stimulus::Tick, Luck::good(), 5);
+        }
+        world.advance(41);
+        for _ in 0..4 {
+            // Still shown the waker, from before the flip.
+            let asleep = Stimulus::Command {
+                wanted: Wanted::Asleep,
+                who: "somebody".to_owned(),
+            };
+            world.look(
+                asleep,
+                Luck {
+                    ages: [age, 0, 0],
+                    ..Luck::good()
+                },
+            );
+            world.advance(4);
+        }
+        world.assert_innocent();
+        world.run(200, 0, |_, _| {});
+        world.assert_innocent();
+        assert_eq!((world.is_on(0), world.machines[0].power), (Side::Waker, Power::Stopped));
+    }
 }

@@ -1,9 +1,9 @@
 //! I6: once requested a rule is awake, or failed with a reason, by the deadline, and asleep again when nobody asks; whatever
 //! goes wrong, whatever the age of what is seen. And no trouble makes a busy loop.
 //!
-//! Seen red: with one failure remembered for all kinds instead of one for each (a refused park then ends the pause of a
-//! refused start: 45 starts in 15 minutes); with `starts` left out of the patience (30 starts when a start comes to nothing
-//! without a reason); with `give_up` counting from the last request before the wake (asleep at the deadline, never failed).
+//! Seen red: with one failure remembered for all kinds instead of one for each; with `starts` left out of the patience; with
+//! `give_up` counting from the last request alone, and with no `give_up`; with the park repeated before a Describe can show
+//! it; with no turn for the second route; with a failed look that stays.
 
 mod model;
 

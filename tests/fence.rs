@@ -2,7 +2,7 @@
 //! out: no stop ever overlaps a start or a flip to the backend of somebody else.
 //!
 //! Seen red: `without_the_version_condition_they_cross` is the same search with the condition taken out, and has to find a
-//! crossing; so does the search when `leased_to_another` always says no.
+//! crossing. With `leased_to_another` always saying no, `no_stop_crosses_a_wake` fails.
 
 mod model;
 

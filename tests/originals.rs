@@ -1,9 +1,9 @@
 //! I10: at any instant R's original final action is in R, in a P or in the ledger; whoever changes R, and when; and it is the
 //! owner's newest that comes back.
 //!
-//! Seen red: with the flip before the park; with `originals` kept once set (a rule changed while asleep comes back as it was
-//! before the change); with FlipToBackend writing all remembered actions (a changed client id is lost); with the flip sent
-//! while the park is paused.
+//! Seen red: with the flip not waiting for its park, and with the flip sent while the park is paused; with `originals` kept once
+//! set (a rule changed while asleep comes back as it was before); with FlipToBackend writing all remembered actions (a
+//! changed client id is lost); with P compared by its groups alone (changed stickiness is lost).
 
 mod model;
 

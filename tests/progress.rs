@@ -113,6 +113,7 @@ fn the_time_of_a_wake_begins_with_it() {
     world.run(62, 0, |_, _| {});
     let all = watch(&mut world, 100);
     assert!(all.iter().all(|(percent, _, _)| percent.is_some()));
+    assert!(all[0].0.is_some_and(|percent| percent < 50), "{:?}", all[0]);
     let record: &Record = world.stored.as_ref().unwrap();
     assert!(record.wakes.iter().all(|took| *took < 120), "{:?}", record.wakes);
 }

@@ -1,5 +1,8 @@
 //! I1, I2, I4, I5, I7 and I10 over random histories: two actors at once, stale Describes, every kind of fault, lost and late
 //! answers, crashes, hands on the machines, outsiders at the rules, a lost ledger item. Judged by the world's truth.
+//!
+//! Seen red: with the settling counted from the wish (I2); with `ready` trusting health within a minute of a stop, and with
+//! `ready` not asking for health or for running machines (I1); with `asked` not noted before the call.
 
 mod model;
 
