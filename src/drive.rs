@@ -141,18 +141,25 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         stimulus: &Stimulus,
         effort: Effort,
     ) -> Result<Looked, LedgerError> {
+        // The time before the look: what is seen may be that old, and never younger than it is taken for.
+        let now = self.clock.now();
         let Observed { mut seen, mut table } = self.observe(managed, &record, effort).await?;
-        let mut plan = plan(self.clock.now(), &managed.rule, &seen, stimulus);
+        let mut plan = plan(now, &managed.rule, &seen, stimulus);
         if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
             // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.
+            let now = self.clock.now();
             Observed { seen, table } = self.observe_before_stop(managed, &record).await?;
-            plan = self::plan(self.clock.now(), &managed.rule, &seen, stimulus);
+            plan = self::plan(now, &managed.rule, &seen, stimulus);
+        }
+        if !plan.actions.is_empty() && self.lease_left(&record) < ACTION_TIMEOUT + CALL_TIMEOUT {
+            tracing::warn!(rule = %managed.rule.name, "the look took nearly the whole lease; it is left to the next one");
+            return Err(LedgerError::Lost);
         }
         let Plan {
             actions,
             withheld,
             record: planned,
-            events,
+            mut events,
             ..
         } = plan;
         let mut now_known = planned;
@@ -161,12 +168,7 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         }
         let mut done = Vec::new();
         for action in actions {
-            let now = self.clock.now();
-            let left = now_known
-                .lease
-                .as_ref()
-                .map_or(Duration::ZERO, |lease| until(now, lease.until));
-            if left < ACTION_TIMEOUT + CALL_TIMEOUT {
+            if self.lease_left(&now_known) < ACTION_TIMEOUT + CALL_TIMEOUT {
                 tracing::warn!(rule = %managed.rule.name, "the lease is nearly over; the rest is left to the next look");
                 break;
             }
@@ -182,11 +184,9 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
                 break;
             }
         }
-        let now_known = if done.is_empty() {
-            now_known
-        } else {
-            self.settle_snapshot(managed, &seen, now_known)
-        };
+        if !done.is_empty() {
+            now_known = self.settle_snapshot(managed, &seen, now_known, &mut events);
+        }
         let stored = self.finish(now_known, &events).await?;
         Ok(Looked {
             record: stored,
@@ -196,7 +196,7 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
     }
 
     /// The phase after what was just done, from the same facts and the new memory. Nothing more is done in this look.
-    fn settle_snapshot(&self, managed: &Managed, seen: &Seen, record: Record) -> Record {
+    fn settle_snapshot(&self, managed: &Managed, seen: &Seen, record: Record, events: &mut Vec<Event>) -> Record {
         let now = self.clock.now();
         let seen = Seen {
             record: record.clone(),
@@ -204,16 +204,20 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         };
         let next = plan(now, &managed.rule, &seen, &Stimulus::Tick);
         if next.actions.is_empty() {
-            return Record {
-                version: record.version,
-                ..next.record
-            };
+            events.extend(next.events);
+            return next.record;
         }
         Record {
-            snapshot: next.record.snapshot,
             next_check: after(now, Duration::from_secs(1)),
             ..record
         }
+    }
+
+    fn lease_left(&self, record: &Record) -> Duration {
+        record
+            .lease
+            .as_ref()
+            .map_or(Duration::ZERO, |lease| until(self.clock.now(), lease.until))
     }
 
     async fn finish(&self, record: Record, events: &[Event]) -> Result<Record, LedgerError> {

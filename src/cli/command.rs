@@ -49,10 +49,6 @@ impl Context {
 
     async fn rule(&self, name: &str) -> Result<Managed, CommandError> {
         let rule = RuleName(name.to_owned());
-        if let Some(managed) = self.driver.rules().await?.get(&rule) {
-            return Ok(managed.clone());
-        }
-        // It may have been made since the route table was read.
         let rules = self.driver.rules_now().await?;
         rules.get(&rule).cloned().ok_or_else(|| {
             let known: Vec<_> = rules.iter().map(|managed| managed.rule.name.to_string()).collect();
@@ -69,7 +65,7 @@ impl Context {
 }
 
 pub async fn list(context: &Context, format: Format) -> Result<(), CommandError> {
-    let rules = context.driver.rules().await?;
+    let rules = context.driver.rules_now().await?;
     let mut rows = Vec::new();
     for managed in rules.iter() {
         let Looked { record, .. } = context.driver.look(managed, &Stimulus::Tick, Effort::Inspect).await?;

@@ -61,6 +61,8 @@ impl<'r> Asked<'r> {
 
     fn html(&self, status: u16, body: String) -> Answer {
         Answer::new(status, HTML_TYPE, body)
+            .with("content-language", self.language.tag())
+            .with("vary", "accept-language")
             .with("content-security-policy", page::content_security_policy(&self.branding))
     }
 
