@@ -5,7 +5,10 @@
 
 mod branding;
 mod language;
+#[cfg(test)]
+mod markup;
 mod messages;
+mod mood;
 mod policy;
 mod render;
 #[cfg(test)]
@@ -153,7 +156,7 @@ pub fn json(view: &View) -> Value {
         Step::MachineStopping | Step::MachineStarting | Step::Booting | Step::Switching | Step::Ready => (None, None),
     };
     json!({
-        "rule": render::shorten(view.rule),
+        "rule": render::shown(view.rule),
         "phase": view.phase.as_str(),
         "step": view.step.as_str(),
         "healthy": healthy,
@@ -161,9 +164,9 @@ pub fn json(view: &View) -> Value {
         "percent": view.percent.map(|percent| percent.min(100)),
         "eta_seconds": view.eta_seconds,
         "elapsed_seconds": view.elapsed_seconds,
-        "reason": view.reason.map(render::shorten),
+        "reason": view.reason.map(render::shown),
         "retry_in_seconds": view.retry_in_seconds,
-        "advice": view.advice.map(render::shorten),
+        "advice": view.advice.map(render::shown),
     })
 }
 

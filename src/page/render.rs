@@ -6,6 +6,7 @@ use askama::Template;
 use serde_json::json;
 
 use super::messages::{Messages, fill};
+use super::mood::Mood;
 use super::{BadValue, Branding, Language, Phase, Step, View};
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
@@ -19,16 +20,6 @@ pub(super) enum Notice {
     NotFound,
     Forbidden,
     BadConfiguration,
-}
-
-/// How it feels to the reader; decides headline, colour and icon. The script derives it from the phase in the same way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mood {
-    Asleep,
-    Waking,
-    Ready,
-    Failed,
-    Misconfigured,
 }
 
 /// What all pages share.
@@ -93,90 +84,6 @@ struct NoticePage<'a> {
     bad_values: Vec<BadValue<'a>>,
 }
 
-impl Mood {
-    const ALL: [Mood; 5] = [
-        Mood::Asleep,
-        Mood::Waking,
-        Mood::Ready,
-        Mood::Failed,
-        Mood::Misconfigured,
-    ];
-
-    fn of(phase: Phase) -> Mood {
-        match phase {
-            Phase::Asleep => Mood::Asleep,
-            Phase::Starting | Phase::Checking | Phase::Switching | Phase::Settling | Phase::Stopping => Mood::Waking,
-            Phase::Awake => Mood::Ready,
-            Phase::Failed => Mood::Failed,
-            Phase::Misconfigured => Mood::Misconfigured,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Mood::Asleep => "asleep",
-            Mood::Waking => "waking",
-            Mood::Ready => "ready",
-            Mood::Failed => "failed",
-            Mood::Misconfigured => "misconfigured",
-        }
-    }
-
-    fn title(self, m: &'static Messages) -> &'static str {
-        match self {
-            Mood::Asleep => m.title_asleep,
-            Mood::Waking => m.title_waking,
-            Mood::Ready => m.title_ready,
-            Mood::Failed => m.title_failed,
-            Mood::Misconfigured => m.title_misconfigured,
-        }
-    }
-
-    fn headline(self, m: &'static Messages) -> &'static str {
-        match self {
-            Mood::Asleep => m.headline_asleep,
-            Mood::Waking => m.headline_waking,
-            Mood::Ready => m.headline_ready,
-            Mood::Failed => m.headline_failed,
-            Mood::Misconfigured => m.headline_misconfigured,
-        }
-    }
-
-    /// Shape tells them apart, not colour alone: below the horizon, rising, a tick, an exclamation mark.
-    fn icon(self) -> &'static str {
-        macro_rules! icon {
-            ($ground:literal, $drawing:literal) => {
-                concat!(
-                    "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'>",
-                    "<rect width='32' height='32' rx='8' fill='%23",
-                    $ground,
-                    "'/>",
-                    $drawing,
-                    "</svg>"
-                )
-            };
-        }
-        match self {
-            Mood::Asleep => icon!(
-                "26262c",
-                "<path d='M20 21a8 8 0 0 1-9-11 8 8 0 1 0 9 11z' transform='translate(1 -1)' fill='%23c9c5bd'/>"
-            ),
-            Mood::Waking => icon!(
-                "26262c",
-                "<path d='M8 21a8 8 0 0 1 16 0z' fill='%23f5b54a'/><path d='M5 24h22' stroke='%23fff' stroke-width='2' stroke-linecap='round'/>"
-            ),
-            Mood::Ready => icon!(
-                "14743a",
-                "<path d='m9 17 5 5 9-11' fill='none' stroke='%23fff' stroke-width='3.5' stroke-linecap='round' stroke-linejoin='round'/>"
-            ),
-            Mood::Failed | Mood::Misconfigured => icon!(
-                "b3261e",
-                "<path d='M16 8v10M16 24v.1' stroke='%23fff' stroke-width='4' stroke-linecap='round'/>"
-            ),
-        }
-    }
-}
-
 pub(super) fn progress(view: &View, language: Language) -> String {
     let m = Messages::of(language);
     let mood = Mood::of(view.phase);
@@ -184,7 +91,7 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         Mood::Ready => Some(100),
         Mood::Asleep | Mood::Waking | Mood::Failed | Mood::Misconfigured => view.percent.map(|p| p.min(100)),
     };
-    let rule = shorten(view.rule);
+    let rule = shown(view.rule);
     let values = [("rule", &*rule)];
     let icons: serde_json::Map<_, _> = Mood::ALL
         .into_iter()
@@ -221,14 +128,12 @@ pub(super) fn progress(view: &View, language: Language) -> String {
             (Mood::Ready, 0) => String::new(),
             (_, seconds) => fill(m.elapsed, &[("time", &clock(seconds))]),
         },
-        reason: view.reason.map(shorten),
+        reason: view.reason.map(shown),
         next: next(view, mood, m),
-        advice: view
-            .advice
-            .map_or_else(|| fill(m.help_default, &values).into(), shorten),
+        advice: view.advice.map_or_else(|| fill(m.help_default, &values).into(), shown),
         advice_is_english: view.advice.is_some(),
         steps: steps(view, mood, m),
-        trace: view.trace.map(shorten),
+        trace: view.trace.map(shown),
     };
     finish(page.render())
 }
@@ -248,7 +153,7 @@ pub(super) fn notice(
     };
     let cut: Vec<_> = bad_values
         .iter()
-        .map(|bad| (shorten(bad.key), shorten(bad.value), shorten(bad.allowed)))
+        .map(|bad| (shown(bad.key), shown(bad.value), shown(bad.allowed)))
         .collect();
     let bad_values = cut
         .iter()
@@ -280,7 +185,7 @@ fn frame<'a>(mood: Mood, percent: Option<u8>, host: &'a str, language: Language,
         accent: branding.accent.as_deref(),
         logo: branding.logo.as_deref(),
         message: branding.message.as_deref(),
-        host: shorten(host),
+        host: shown(host),
     }
 }
 
@@ -397,9 +302,22 @@ fn clock(seconds: u32) -> String {
     }
 }
 
-pub(super) fn shorten(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-        None => text.into(),
+/// User's text as it is shown: cut, and with what would hide or reorder the text around it made visible.
+pub(super) fn shown(text: &str) -> Cow<'_, str> {
+    let cut = text.char_indices().nth(LONGEST).map(|(end, _)| end);
+    if cut.is_none() && !text.contains(disturbs) {
+        return text.into();
     }
+    let mut shown = text[..cut.unwrap_or(text.len())].replace(disturbs, "\u{fffd}");
+    if cut.is_some() {
+        shown.push('…');
+    }
+    shown.into()
+}
+
+/// Control characters and Unicode's direction controls (UAX 9): one in a rule's name would turn the whole headline round.
+fn disturbs(c: char) -> bool {
+    let direction =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    direction || (c.is_control() && c != '\n' && c != '\t')
 }
