@@ -1,7 +1,7 @@
 //! The state machine. Level-triggered: look at what is, compare with what is wanted, emit the next actions.
 //!
-//! The parts: [`wish`](super::wish) says what changes the wanted state, [`look`](super::look) reads the facts,
-//! [`transitions`](super::transitions) goes towards what is wanted.
+//! The parts: `wish` says what changes the wanted state, `look` reads the facts,
+//! `transitions` goes towards what is wanted.
 
 use std::time::Duration;
 

@@ -5,8 +5,8 @@
 //! | `pk` | `sk` | what |
 //! |---|---|---|
 //! | `rule#NAME` | `record` | a rule's record; `version` is the fence |
-//! | `rule#NAME` | `event#TIME#PLACE-DIGEST` | one entry of its history; expires after [`KEEP_HISTORY`] |
-//! | `table` | `routes`, `routes#GENERATION#PART` | the route table, see [`routes`] |
+//! | `rule#NAME` | `event#TIME#PLACE-DIGEST` | one entry of its history; expires after `KEEP_HISTORY` |
+//! | `table` | `routes`, `routes#GENERATION#PART` | the route table, see `routes` |
 //! | `table` | `claim` | who renews the route table; expires |
 //! | `machine#ID` | `claim#RULE` | that a rule claims a machine |
 //! | `held` | number of a window | how many held requests entered in it; expires |
