@@ -11,7 +11,12 @@ help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
 
 demo: build ## Build, run the local cloud, print the URL to open
-	@cargo run --quiet --bin proxymanager -- local
+	@echo
+	@echo "Two sites are asleep: one plain, one that takes 20 s to become healthy. Open the URLs below: the page comes up at"
+	@echo "once, and gives way to the site by itself. Each line that follows is a request and who answered it: first the"
+	@echo "function (lambda), and after the flip the instance alone. Ctrl-C ends it all."
+	@echo
+	@target/debug/proxymanager local --bootstrap $(BOOTSTRAP)
 
 build: $(BOOTSTRAP) ## Build the function and the command line
 	cargo build --bin proxymanager

@@ -162,3 +162,43 @@ fn a_second_process_finishes_what_the_first_died_in() {
     assert_eq!(world.api.rule(&site.rule), before);
     assert_eq!(world.api.power(&site.instances[0]), "running");
 }
+
+/// AWS's own sample of an event, in both header forms: a form POST wakes, and its sender is told that it was not sent.
+#[test]
+fn the_sample_event_of_aws_wakes() {
+    let scene = Scene::new();
+    let site = scene.asleep("app.example.com", "1", &[]);
+    let function = Emulator::start(&scene.environment);
+    let sample = std::process::Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/sam"))
+        .args(["local", "generate-event", "alb", "request"])
+        .env("SAM_CLI_TELEMETRY", "0")
+        .output()
+        .expect("sam runs; `make tools` installs it");
+    let mut single: Value = serde_json::from_slice(&sample.stdout).expect("JSON");
+    single["requestContext"]["elb"]["targetGroupArn"] = scene.world.waker.clone().into();
+    single["headers"]["host"] = "app.example.com".into();
+    let mut multi = single.clone();
+    for (one, many) in [
+        ("headers", "multiValueHeaders"),
+        ("queryStringParameters", "multiValueQueryStringParameters"),
+    ] {
+        let fields = multi
+            .as_object_mut()
+            .and_then(|event| event.remove(one))
+            .expect("the sample has it");
+        let fields = fields.as_object().expect("an object").iter();
+        multi[many] = fields
+            .map(|(key, value)| (key.clone(), Value::from(vec![value.clone()])))
+            .collect();
+    }
+    for event in [single, multi] {
+        let page = function.invoke(&event);
+        assert_eq!(page["statusCode"], 503, "{page}");
+        assert_eq!(header(&page, "content-type"), Some("text/html; charset=utf-8"));
+        assert!(
+            page["body"].as_str().is_some_and(|html| html.contains("not sent")),
+            "{page}"
+        );
+    }
+    assert_eq!(scene.world.api.power(&site.instances[0]), "running");
+}
