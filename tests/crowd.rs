@@ -40,7 +40,7 @@ fn wake_with(scene: &Scene, host: &str, processes: usize, asks: usize) -> BTreeM
     counting.take()
 }
 
-/// Red without the lease: every process starts the machine. Red without snapshot and `next_check`: every request looks.
+/// Red without the lease: then every process looks for itself, and the Describe calls grow with the processes.
 #[test]
 fn two_hundred_first_requests_start_each_machine_once() {
     let scene = Scene::new();
