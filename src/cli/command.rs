@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::output::{Format, print, table};
+use super::output::{Format, line, print, table};
 use super::report;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{ConfigErrors, Lookup};
@@ -191,7 +191,7 @@ pub async fn want(
     let mut shown = None;
     loop {
         if format == Format::Table && shown.as_ref() != Some(&record.snapshot.phase) {
-            println!("{}: {}", managed.rule.name, words(&record));
+            line(format_args!("{}: {}", managed.rule.name, words(&record)));
             shown = Some(record.snapshot.phase.clone());
         }
         let reached = match wanted {
@@ -227,7 +227,7 @@ pub async fn want(
             .record;
     }
     if format == Format::Json {
-        println!("{:#}", report::json(&managed, &record));
+        line(format_args!("{:#}", report::json(&managed, &record)));
     }
     Ok(())
 }

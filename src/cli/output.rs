@@ -1,5 +1,8 @@
 //! How results are printed: tables for people, JSON for scripts.
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
+
 use comfy_table::{Table, presets};
 use serde_json::Value;
 
@@ -13,9 +16,14 @@ pub enum Format {
 /// Prints a result: `value` for scripts, `table` for people.
 pub fn print(format: Format, value: &Value, table: impl FnOnce() -> Table) {
     match format {
-        Format::Json => println!("{value:#}"),
-        Format::Table => println!("{}", table()),
+        Format::Json => line(format_args!("{value:#}")),
+        Format::Table => line(format_args!("{}", table())),
     }
+}
+
+/// One line of results. A reader that has seen enough (`| head`) is no reason to fail.
+pub fn line(text: Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// An empty table in the house style.

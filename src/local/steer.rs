@@ -1,6 +1,9 @@
 //! Steering a running local cloud from the command line: starts and stops by hand, faults, a look at everything.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -97,7 +100,8 @@ pub async fn steer(action: &Action, port: u16) -> ExitCode {
     };
     match send(port, call).await {
         Ok((200, answer)) => {
-            println!("{answer:#}");
+            // A reader that has seen enough (`| head`) is no reason to fail.
+            let _ = writeln!(io::stdout(), "{answer:#}");
             ExitCode::SUCCESS
         }
         Ok((_, answer)) => {
