@@ -3,6 +3,8 @@
 //! `domain` decides and does no I/O; everything else observes, applies or answers. See `ARCHITECTURE.md`.
 
 #[cfg(feature = "aws")]
+pub mod activity;
+#[cfg(feature = "aws")]
 pub mod aws;
 #[cfg(feature = "cli")]
 pub mod cli;
