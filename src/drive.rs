@@ -4,19 +4,25 @@
 //! The fence: nothing is changed but under the rule's lease, and no action begins that could outlast it. So a wake and a
 //! stop of one rule never overlap; see ARCHITECTURE.md for the argument.
 
+mod count;
 mod observe;
+mod sweep;
 mod table;
 
 use observe::Observed;
+pub use sweep::Swept;
 
 use std::time::Duration;
 
+use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::domain::activity::Counted;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::outcome;
 use crate::domain::plan::{Action, Event, EventKind, Plan, plan};
 use crate::domain::record::Record;
+use crate::domain::rest;
 use crate::domain::seen::{Seen, Stimulus, Wanted};
 use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after, until};
@@ -37,9 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PATIENCE_STEP: Duration = Duration::from_millis(150);
 
 /// Drives rules through the ports.
-pub struct Driver<C, G, L, K> {
+pub struct Driver<C, G, M, L, K> {
     pub compute: C,
     pub gateway: G,
+    pub metrics: M,
     pub ledger: L,
     pub clock: K,
     pub settings: RuleSettings,
@@ -60,6 +67,14 @@ pub enum Effort {
     Fresh,
 }
 
+/// What the caller of a look knows already.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// The record as it was a moment ago. Should it be outdated, the lease is not given and it is read again.
+    pub record: Option<Record>,
+    pub counted: Option<Counted>,
+}
+
 /// What a look came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
@@ -70,31 +85,49 @@ pub struct Looked {
     pub withheld: Vec<Action>,
 }
 
-impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
     /// Looks at one rule and does what has to be done next.
     ///
     /// # Errors
     /// When the ledger cannot be used: without it nothing is decided and nothing is done.
     pub async fn look(&self, managed: &Managed, stimulus: &Stimulus, effort: Effort) -> Result<Looked, LedgerError> {
+        self.look_knowing(managed, stimulus, effort, Known::default()).await
+    }
+
+    /// As `look`, without asking again for what is known.
+    ///
+    /// # Errors
+    /// As `look`.
+    pub async fn look_knowing(
+        &self,
+        managed: &Managed,
+        stimulus: &Stimulus,
+        effort: Effort,
+        known: Known,
+    ) -> Result<Looked, LedgerError> {
+        let Known { mut record, counted } = known;
+        let counted = counted.as_ref();
         let name = &managed.rule.name;
         let give_up_at = after(self.clock.now(), PATIENCE);
         loop {
             let now = self.clock.now();
-            let record = self
-                .ledger
-                .load(name)
-                .await?
-                .unwrap_or_else(|| Record::new(name.clone(), now));
+            let record = match record.take() {
+                Some(record) => record,
+                None => {
+                    let stored = self.ledger.load(name).await?;
+                    stored.unwrap_or_else(|| Record::new(name.clone(), now))
+                }
+            };
             if effort == Effort::Snapshot && fresh_enough(now, &record, stimulus) {
                 return Ok(Looked::of(record));
             }
             if matches!(effort, Effort::Sweep | Effort::Inspect)
-                && !self.needs_a_hand(managed, &record, stimulus, effort).await?
+                && !self.needs_a_hand(managed, &record, stimulus, effort, counted).await?
             {
                 return Ok(Looked::of(record));
             }
             match lease::acquire(&self.ledger, &record, &self.owner, now, after(now, LEASE)).await {
-                Ok(record) => return self.hold(managed, record, stimulus, effort).await,
+                Ok(record) => return self.hold(managed, record, stimulus, effort, counted).await,
                 Err(LedgerError::Lost) if may_be_skipped(&record, stimulus) || now >= give_up_at => {
                     return Ok(Looked::of(self.ledger.load(name).await?.unwrap_or(record)));
                 }
@@ -111,10 +144,15 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         record: &Record,
         stimulus: &Stimulus,
         effort: Effort,
+        counted: Option<&Counted>,
     ) -> Result<bool, LedgerError> {
-        let Observed { seen, .. } = self.observe(managed, record, effort).await?;
-        let plan = plan(self.clock.now(), &managed.rule, &seen, stimulus);
-        Ok(!plan.actions.is_empty() || !plan.record.same_as(record) || record.version == 0)
+        let now = self.clock.now();
+        let Observed { seen, .. } = self.observe(managed, record, effort, counted).await?;
+        let plan = plan(now, &managed.rule, &seen, stimulus);
+        let digest = digest(managed, &seen);
+        let rested = record.digest == digest && record.rests_until.is_some_and(|until| now < until);
+        let restless = plan.record.rests_until.is_some_and(|until| now < until) && !rested;
+        Ok(!plan.actions.is_empty() || !plan.record.same_as(record) || restless || record.version == 0)
     }
 
     /// Under the lease: observe, plan, remember, act, remember.
@@ -124,8 +162,9 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         record: Record,
         stimulus: &Stimulus,
         effort: Effort,
+        counted: Option<&Counted>,
     ) -> Result<Looked, LedgerError> {
-        let result = self.act(managed, record.clone(), stimulus, effort).await;
+        let result = self.act(managed, record, stimulus, effort, counted).await;
         if let Err(error) = &result
             && !matches!(error, LedgerError::Lost)
         {
@@ -140,15 +179,16 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         record: Record,
         stimulus: &Stimulus,
         effort: Effort,
+        counted: Option<&Counted>,
     ) -> Result<Looked, LedgerError> {
         // The time before the look: what is seen may be that old, and never younger than it is taken for.
         let now = self.clock.now();
-        let Observed { mut seen, mut table } = self.observe(managed, &record, effort).await?;
+        let Observed { mut seen, mut table } = self.observe(managed, &record, effort, counted).await?;
         let mut plan = plan(now, &managed.rule, &seen, stimulus);
         if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
             // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.
             let now = self.clock.now();
-            Observed { seen, table } = self.observe_before_stop(managed, &record).await?;
+            Observed { seen, table } = self.observe_before_stop(managed, &record, seen.counted).await?;
             plan = self::plan(now, &managed.rule, &seen, stimulus);
         }
         if !plan.actions.is_empty() && self.lease_left(&record) < ACTION_TIMEOUT + CALL_TIMEOUT {
@@ -162,7 +202,10 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             mut events,
             ..
         } = plan;
-        let mut now_known = planned;
+        let mut now_known = Record {
+            digest: digest(managed, &seen),
+            ..planned
+        };
         if !actions.is_empty() {
             now_known.version = self.ledger.store(&now_known).await?;
         }
@@ -269,6 +312,13 @@ impl Looked {
             withheld: Vec::new(),
         }
     }
+}
+
+/// What there is to compare with at the next Tick; nothing when something could not be seen.
+fn digest(managed: &Managed, seen: &Seen) -> Option<u64> {
+    let machines = seen.resources.as_ref().ok()?;
+    seen.health.as_ref().ok()?;
+    Some(rest::digest(&managed.rule, &seen.routes, machines))
 }
 
 /// Whether the snapshot answers everybody who merely waits.

@@ -15,6 +15,7 @@ pub struct RuleSettings {
     pub wakers: Vec<GroupId>,
     pub settle: Duration,
     pub idle_min: Duration,
+    pub metrics_delay: Duration,
 }
 
 /// The rules of a route table, ready to look requests up.
@@ -170,7 +171,8 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], table: &RouteTab
         .map(|(_, route)| (route.arn.clone(), route.tags.clone()))
         .collect();
     let (tags, mut problems) = tags::merge(tags);
-    let (policy, unreadable) = tags::policy(&tags, settings.settle, settings.idle_min);
+    let (mut policy, unreadable) = tags::policy(&tags, settings.settle, settings.idle_min);
+    policy.metrics_delay = settings.metrics_delay;
     problems.extend(unreadable);
     for (listener, route) in routes {
         problems.extend(problems_of(listener, route, table, settings));

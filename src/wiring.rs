@@ -19,6 +19,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
         wakers,
         settle,
         idle_min,
+        metrics_delay,
         listeners,
         ..
     } = settings.clone();
@@ -31,6 +32,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             wakers,
             settle,
             idle_min,
+            metrics_delay,
         },
         owner,
     }

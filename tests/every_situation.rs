@@ -159,6 +159,7 @@ fn seen(shape: &Shape, record: Record, facts: (&[Power], &[Side], Option<bool>, 
         health: healthy
             .map(|_| vec![health])
             .ok_or_else(|| blind("elasticloadbalancing:DescribeTargetHealth")),
+        counted: None,
     }
 }
 
@@ -199,6 +200,7 @@ fn records(shape: &Shape, ages: &[Option<i64>]) -> Vec<Record> {
                             if let Some((of, retry)) = failing {
                                 let reason = "refused".to_owned();
                                 let failure = Failure {
+                                    lasting: false,
                                     of,
                                     reason,
                                     at: at(-10),
@@ -356,6 +358,11 @@ fn a_dry_run_does_nothing_and_remembers_only_what_it_saw() {
             let unchanged = Record {
                 snapshot: seen.record.snapshot.clone(),
                 next_check: seen.record.next_check,
+                rests_until: seen.record.rests_until,
+                awake_since: seen.record.awake_since,
+                last_use: seen.record.last_use,
+                counted_until: seen.record.counted_until,
+                kept_by: seen.record.kept_by.clone(),
                 ..made.record.clone()
             };
             assert_eq!(unchanged, seen.record);

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::domain::policy;
 use crate::domain::rule::GroupId;
 
 use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
@@ -43,7 +44,6 @@ const ALL: [&str; 9] = [
 pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_secs(20);
 pub const DEFAULT_MAX_HELD: u32 = 50;
 pub const DEFAULT_SETTLE: Duration = Duration::from_secs(5 * 60);
-pub const DEFAULT_METRICS_DELAY: Duration = Duration::from_secs(3 * 60);
 pub const DEFAULT_IDLE_MIN: Duration = Duration::from_secs(5 * 60);
 pub const DEFAULT_LOG: &str = "info";
 
@@ -114,7 +114,7 @@ impl Settings {
             hold_limit: reader.duration(HOLD_LIMIT, DEFAULT_HOLD_LIMIT, &HOLD_LIMITS),
             max_held: reader.number(MAX_HELD, DEFAULT_MAX_HELD, &HELD),
             settle: reader.duration(SETTLE, DEFAULT_SETTLE, &SETTLES),
-            metrics_delay: reader.duration(METRICS_DELAY, DEFAULT_METRICS_DELAY, &METRICS_DELAYS),
+            metrics_delay: reader.duration(METRICS_DELAY, policy::METRICS_DELAY, &METRICS_DELAYS),
             idle_min: reader.duration(IDLE_MIN, DEFAULT_IDLE_MIN, &IDLE_MINS),
             log: reader.log(),
         };

@@ -96,6 +96,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         busy_cpu,
         stop,
         dry_run,
+        metrics_delay,
         ..
     } = Policy::new(IDLE_MAX, settle);
     let policy = Policy {
@@ -125,6 +126,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         dry_run: reader.read(DRY_RUN, "true or false", truth).unwrap_or(dry_run),
         allow: reader.read(ALLOW, ALLOWED_NETWORKS, networks).unwrap_or_default(),
         settle,
+        metrics_delay,
     };
     reader.read(NAME, ALLOWED_NAMES, is_name);
     reader.strangers();

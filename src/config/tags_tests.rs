@@ -1,3 +1,4 @@
+use crate::domain::policy::METRICS_DELAY;
 use proptest::prelude::*;
 
 use super::*;
@@ -117,6 +118,7 @@ fn every_tag_is_read() {
             .map(|net| net.parse().unwrap())
             .to_vec(),
         settle: SETTLE,
+        metrics_delay: METRICS_DELAY,
     };
     assert_eq!(policy, expected);
 }
@@ -285,6 +287,7 @@ prop_compose! {
             dry_run,
             allow: allow.into_iter().collect(),
             settle: SETTLE,
+            metrics_delay: METRICS_DELAY,
         }
     }
 }

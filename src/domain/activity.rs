@@ -1,9 +1,17 @@
 //! What metrics can show of a rule's use.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::policy::Policy;
 use super::rule::{GroupId, ResourceId};
-use super::time::Timestamp;
+use super::seen::Fact;
+use super::time::{Timestamp, after, before};
+
+/// The points of load balancers lie this far apart.
+pub const MINUTE: Duration = Duration::from_secs(60);
+/// The points of machines lie this far apart with EC2's basic monitoring.
+pub const MACHINE_PERIOD: Duration = Duration::from_secs(300);
 
 /// What to ask the metrics about one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -51,5 +59,119 @@ pub struct Load {
     pub cpu: BTreeMap<Timestamp, u8>,
 }
 
-/// The points of machines lie this far apart with EC2's basic monitoring.
-pub const MACHINE_PERIOD: std::time::Duration = std::time::Duration::from_secs(300);
+/// A question and what came back.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Counted {
+    pub question: Question,
+    pub answer: Fact<Activity>,
+}
+
+/// What the minutes of an answer come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tally {
+    /// The end of the last minute that is known, with all before it. The start of the window when none is.
+    pub known_until: Timestamp,
+    /// The end of the last minute with a request, or for which nothing proves that there was none.
+    pub last_use: Option<Timestamp>,
+}
+
+impl Question {
+    /// Goes through the minutes. A minute is known when every group was alive in it or in a later one; a minute that is
+    /// known and in which a group was not alive counts as use: missing is not zero.
+    pub fn tally(&self, activity: &Activity) -> Tally {
+        let alive = |backend: &Backend| activity.groups.get(&backend.group).map(|group| &group.alive);
+        let newest = |backend| alive(backend).and_then(|minutes| minutes.range(self.from..self.until).next_back());
+        let known_until = self
+            .groups
+            .iter()
+            .map(|backend| newest(backend).map_or(self.from, |minute| after(*minute, MINUTE)))
+            .min()
+            .unwrap_or(self.from);
+        let requested = |minute: Timestamp| {
+            let groups = activity.groups.values();
+            groups
+                .into_iter()
+                .any(|group| group.requests.get(&minute).is_some_and(|count| *count > 0))
+        };
+        let proven = |minute: Timestamp| {
+            self.groups
+                .iter()
+                .all(|backend| alive(backend).is_some_and(|minutes| minutes.contains(&minute)))
+        };
+        let used = minutes(self.from, known_until).filter(|minute| requested(*minute) || !proven(*minute));
+        Tally {
+            known_until,
+            last_use: used.last().map(|minute| after(minute, MINUTE)),
+        }
+    }
+}
+
+/// What a machine's load says.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Burden {
+    Idle,
+    /// Above a threshold of the policy, in words.
+    Busy(String),
+    /// Points are missing: it may be busy.
+    Unknown(String),
+}
+
+/// What the load of a machine over the last 15 minutes before `until` says, of which it ran since `launched`.
+pub fn burden(
+    policy: &Policy,
+    machine: &ResourceId,
+    load: Option<&Load>,
+    launched: Timestamp,
+    until: Timestamp,
+) -> Burden {
+    let end = floor(until, MACHINE_PERIOD);
+    let periods: Vec<Timestamp> = (1..=3)
+        .map(|ago| before(end, MACHINE_PERIOD * ago))
+        .filter(|start| *start >= launched)
+        .collect();
+    let count = periods.len() as u64;
+    let unknown = |what: &str| Burden::Unknown(format!("{what} of {machine} is not known for the last 15 minutes"));
+    if let Some(most) = policy.busy_network {
+        let known: Option<Vec<u64>> = periods.iter().map(|at| load?.network.get(at).copied()).collect();
+        match known.filter(|known| !known.is_empty()) {
+            None => return unknown("the network traffic"),
+            Some(bytes) => {
+                let a_minute = bytes.iter().sum::<u64>() / (count * 5);
+                if a_minute > most {
+                    return Burden::Busy(format!("{machine} moves {a_minute} bytes a minute, more than {most}"));
+                }
+            }
+        }
+    }
+    if let Some(most) = policy.busy_cpu {
+        let known: Option<Vec<u8>> = periods.iter().map(|at| load?.cpu.get(at).copied()).collect();
+        match known.filter(|known| !known.is_empty()) {
+            None => return unknown("the processor's load"),
+            Some(percent) => {
+                let mean = percent.iter().map(|value| u64::from(*value)).sum::<u64>() / count;
+                if mean > u64::from(most) {
+                    return Burden::Busy(format!("{machine} uses {mean} % of its processor, more than {most} %"));
+                }
+            }
+        }
+    }
+    Burden::Idle
+}
+
+/// The minutes from `from` up to `until`, by their starts.
+fn minutes(from: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> {
+    std::iter::successors(Some(from), |minute| Some(after(*minute, MINUTE))).take_while(move |minute| *minute < until)
+}
+
+/// The start of the period of this length that `at` lies in; periods are counted from the epoch.
+pub fn floor(at: Timestamp, period: Duration) -> Timestamp {
+    let length = i64::try_from(period.as_secs()).unwrap_or(i64::MAX).max(1);
+    let start = at.as_second().div_euclid(length) * length;
+    Timestamp::from_second(start).unwrap_or(Timestamp::MIN)
+}
+
+/// The end of the period that `at` lies in; `at` itself when it is the start of one.
+pub fn ceiling(at: Timestamp, period: Duration) -> Timestamp {
+    let start = floor(at, period);
+    if start == at { at } else { after(start, period) }
+}

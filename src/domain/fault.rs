@@ -58,6 +58,14 @@ impl Fault {
         }
     }
 
+    /// Whether the same call will be refused until somebody changes something.
+    pub fn lasts(&self) -> bool {
+        match self.kind {
+            FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound => true,
+            FaultKind::Throttled | FaultKind::Conflict | FaultKind::Other => false,
+        }
+    }
+
     /// The pause after a first failure of this kind. What is merely crowded or in the middle of something passes soon.
     pub fn pause(&self) -> Duration {
         match self.kind {

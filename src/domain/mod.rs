@@ -5,6 +5,7 @@
 
 pub mod activity;
 pub mod fault;
+pub mod idle;
 mod look;
 pub mod matching;
 pub mod outcome;
@@ -13,6 +14,7 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod record;
+pub mod rest;
 pub mod rule;
 pub mod seen;
 pub mod table;

@@ -1,6 +1,6 @@
 //! What became of an action, noted in the record.
 
-use super::fault::Fault;
+use super::fault::{Fault, FaultKind};
 use super::plan::Action;
 use super::record::{Attempt, Flip, Record};
 use super::rule::{ResourceId, RouteId, Side};
@@ -44,7 +44,13 @@ pub fn applied(now: Timestamp, record: &mut Record, before: &Record, action: &Ac
         Ok(()) => {
             record.failures.remove(&of);
         }
-        Err(fault) => record.note_failure(now, of, fault.pause(), fault.sentence()),
+        Err(fault) => {
+            record.note_failure(now, of, fault.pause(), fault.sentence());
+            if let Some(failure) = record.failures.get_mut(&of) {
+                // No room for P, whether by quota or because all priorities are taken, comes as a conflict.
+                failure.lasting = fault.lasts() || of == Attempt::Park && fault.kind == FaultKind::Conflict;
+            }
+        }
     }
 }
 

@@ -141,6 +141,7 @@ fn finish(mut look: Look<'_>, phase: Phase, problems: Vec<Problem>) -> Plan {
         schema: SCHEMA,
         snapshot,
         next_check,
+        rests_until: Some(rests_until(&look, &phase)),
         ..look.record
     };
     Plan {
@@ -165,7 +166,12 @@ fn withhold(plan: Plan, before: &Record) -> Plan {
     let record = Record {
         snapshot: record.snapshot,
         next_check,
+        rests_until: record.rests_until,
         schema: SCHEMA,
+        awake_since: before.awake_since.or(record.awake_since),
+        last_use: record.last_use.or(before.last_use),
+        counted_until: record.counted_until.or(before.counted_until),
+        kept_by: record.kept_by,
         ..before.clone()
     };
     Plan {
@@ -183,7 +189,9 @@ fn next_check(look: &Look<'_>, phase: &Phase) -> Timestamp {
     let later = after(now, LATER);
     let at = match phase {
         Phase::Starting | Phase::Checking | Phase::Switching | Phase::Stopping => after(now, SOON),
-        Phase::Settling if look.actions.is_empty() => look.settled_at().min(later),
+        Phase::Settling if look.actions.is_empty() && look.settled_at() > now => look.settled_at().min(later),
+        // Settled, but for the requests that have to be counted: they come by the minute.
+        Phase::Settling if look.actions.is_empty() => later,
         Phase::Settling => after(now, SOON),
         Phase::Failed(_) => {
             let retries = look.record.failures.values().map(|failure| failure.retry_at);
@@ -199,4 +207,20 @@ fn next_check(look: &Look<'_>, phase: &Phase) -> Timestamp {
     // What cannot be read is only refused more often when it is asked for more often.
     let allowed = look.pausing(&[Attempt::Look]).map_or(now, |failure| failure.retry_at);
     at.max(allowed).max(after(now, SHORTEST))
+}
+
+/// What is in motion is looked at by every Tick.
+fn rests_until(look: &Look<'_>, phase: &Phase) -> Timestamp {
+    match phase {
+        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) if look.actions.is_empty() => look.rests_until(),
+        Phase::Asleep
+        | Phase::Awake
+        | Phase::Misconfigured(_)
+        | Phase::Starting
+        | Phase::Checking
+        | Phase::Switching
+        | Phase::Settling
+        | Phase::Stopping
+        | Phase::Failed(_) => look.now,
+    }
 }

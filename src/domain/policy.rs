@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+/// How late AWS's metrics are taken to be at most. How late they can be is not documented.
+pub const METRICS_DELAY: Duration = Duration::from_secs(3 * 60);
+
 /// How a rule sleeps and wakes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Policy {
@@ -26,6 +29,8 @@ pub struct Policy {
     pub allow: Vec<IpNet>,
     /// Between the flip to the waker and the stop, for requests that were on the way (`AUTOSTOPPING_SETTLE`).
     pub settle: Duration,
+    /// The newest metrics are ignored: they may be incomplete (`AUTOSTOPPING_METRICS_DELAY`).
+    pub metrics_delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +68,7 @@ impl Policy {
             dry_run: false,
             allow: Vec::new(),
             settle,
+            metrics_delay: METRICS_DELAY,
         }
     }
 }

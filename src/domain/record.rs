@@ -76,11 +76,36 @@ pub struct Record {
     /// Since when all routes are known to lead to the waker, while the rule is wanted asleep.
     #[serde(default)]
     pub settling_since: Option<Timestamp>,
+    /// Since when the rule has been awake without a break.
+    #[serde(default)]
+    pub awake_since: Option<Timestamp>,
+    /// The end of the last minute with a request to the backend, or whose requests nobody can tell.
+    #[serde(default)]
+    pub last_use: Option<Timestamp>,
+    /// The requests of all minutes up to here have been counted since the rule is awake.
+    #[serde(default)]
+    pub counted_until: Option<Timestamp>,
+    /// Put to sleep as idle: the requests of the minutes from here on have yet to be proven none.
+    #[serde(default)]
+    pub prove_from: Option<Timestamp>,
+    /// An operator's word: not idle before this.
+    #[serde(default)]
+    pub keep_awake_until: Option<Timestamp>,
+    /// Why a rule without requests is kept awake, in words.
+    #[serde(default)]
+    pub kept_by: Option<String>,
     /// How long the last wakes took, oldest first, in seconds.
     pub wakes: Vec<u32>,
     pub snapshot: Snapshot,
     /// Not before this does anybody need to look, unless something happens.
     pub next_check: Timestamp,
+    /// A Tick that finds the rule at rest and nothing changed needs no look before this.
+    #[serde(default)]
+    pub rests_until: Option<Timestamp>,
+    /// A digest of what the last look saw: whether anything changed since. Another version of this program may compute
+    /// another one, which costs a look.
+    #[serde(default)]
+    pub digest: Option<u64>,
     pub lease: Option<Lease>,
 }
 
@@ -101,6 +126,9 @@ pub struct Failure {
     /// In a row, of the same kind.
     pub attempts: u32,
     pub retry_at: Timestamp,
+    /// The same call will be refused until somebody changes something.
+    #[serde(default)]
+    pub lasting: bool,
 }
 
 /// What can fail, each with a pause of its own.
@@ -112,6 +140,8 @@ pub enum Attempt {
     Flip,
     Start,
     Stop,
+    /// Reading the metrics.
+    Count,
 }
 
 impl Failure {
@@ -125,6 +155,7 @@ impl Failure {
             at: now,
             attempts: attempts.saturating_add(1),
             retry_at,
+            lasting: false,
         }
     }
 }
@@ -175,6 +206,12 @@ impl Record {
             asked: BTreeMap::new(),
             parks: BTreeMap::new(),
             settling_since: None,
+            awake_since: None,
+            last_use: None,
+            counted_until: None,
+            prove_from: None,
+            keep_awake_until: None,
+            kept_by: None,
             wakes: Vec::new(),
             snapshot: Snapshot {
                 phase: Phase::Asleep,
@@ -185,6 +222,8 @@ impl Record {
                 switched: false,
             },
             next_check: now,
+            rests_until: None,
+            digest: None,
             lease: None,
         }
     }
@@ -213,6 +252,7 @@ impl Record {
             version: 0,
             lease: None,
             next_check: Timestamp::UNIX_EPOCH,
+            rests_until: None,
             snapshot: Snapshot {
                 at: Timestamp::UNIX_EPOCH,
                 ..r.snapshot.clone()

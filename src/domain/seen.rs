@@ -1,5 +1,6 @@
 //! What a look found: facts, each known or not.
 
+use super::activity::Counted;
 use super::fault::Fault;
 use super::policy::Needed;
 use super::record::Record;
@@ -40,6 +41,8 @@ pub struct Seen {
     pub resources: Fact<Vec<ResourceSeen>>,
     /// The target groups behind the routes.
     pub health: Fact<Vec<GroupHealth>>,
+    /// What was counted, when something was asked.
+    pub counted: Option<Counted>,
 }
 
 /// A route, R, and its parked rule, P.

@@ -9,6 +9,11 @@ pub fn after(t: Timestamp, d: Duration) -> Timestamp {
     t.checked_add(d).unwrap_or(Timestamp::MAX)
 }
 
+/// `t - d`, or the beginning of time when that cannot be written down.
+pub fn before(t: Timestamp, d: Duration) -> Timestamp {
+    t.checked_sub(d).unwrap_or(Timestamp::MIN)
+}
+
 /// How long ago `t` was; zero when it lies in the future (two machines' clocks may differ).
 pub fn since(now: Timestamp, t: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(t)).unwrap_or(Duration::ZERO)

@@ -96,7 +96,7 @@ impl Look<'_> {
             }
             return Phase::Asleep;
         }
-        if self.now < self.settled_at() {
+        if self.now < self.settled_at() || !self.proven_unused() {
             return Phase::Settling;
         }
         if let Err(fault) = &self.seen.health {
@@ -222,7 +222,11 @@ impl Look<'_> {
     fn arrived(&mut self, machines: &[ResourceSeen]) {
         let some_down = machines.iter().any(|m| m.power == Power::Stopped);
         // Of several machines one may still refuse to start, and is not asked more often for it.
-        self.record.failures.retain(|of, _| *of == Attempt::Start && some_down);
+        self.record
+            .failures
+            .retain(|of, failure| *of == Attempt::Start && some_down || *of == Attempt::Count || failure.lasting);
+        let now = self.now;
+        self.record.awake_since.get_or_insert(now);
         let began = self.record.waking_since.take().unwrap_or(self.record.wanted_since);
         if self.record.deadline_at.take().is_none() {
             return;

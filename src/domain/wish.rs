@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::look::Look;
 use super::plan::EventKind;
-use super::record::Record;
+use super::record::{Attempt, Record};
 use super::rule::{Problem, Side};
 use super::seen::{Power, ResourceSeen, Stimulus, Wanted};
 use super::time::{Timestamp, after, since};
@@ -15,6 +15,10 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
     }
     by_hand(look);
     give_up(look);
+    give_in(look);
+    if problems.is_empty() {
+        look.count();
+    }
     match stimulus {
         Stimulus::Request { who } => {
             if problems.iter().all(Problem::may_wake) {
@@ -27,6 +31,9 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
         } if !problems.is_empty() => {}
         Stimulus::Command { wanted, who } => {
             want(look, *wanted, format!("command of {who}"));
+            if *wanted == Wanted::Asleep {
+                look.record.keep_awake_until = None;
+            }
             if *wanted == Wanted::Awake {
                 look.record.last_request = Some(look.now);
             }
@@ -35,7 +42,7 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
     }
 }
 
-fn want(look: &mut Look<'_>, wanted: Wanted, by: String) {
+pub(super) fn want(look: &mut Look<'_>, wanted: Wanted, by: String) {
     if look.record.wanted == wanted && look.record.adopted {
         return;
     }
@@ -53,6 +60,11 @@ fn want(look: &mut Look<'_>, wanted: Wanted, by: String) {
     record.left_stopped.clear();
     record.failures.clear();
     record.settling_since = None;
+    record.awake_since = None;
+    record.last_use = None;
+    record.counted_until = None;
+    record.prove_from = None;
+    record.kept_by = None;
     match wanted {
         Wanted::Awake => wake_begins(look),
         Wanted::Asleep => {
@@ -64,6 +76,7 @@ fn want(look: &mut Look<'_>, wanted: Wanted, by: String) {
 
 /// A wake is under way from now on, and has its time.
 pub(super) fn wake_begins(look: &mut Look<'_>) {
+    look.record.awake_since = None;
     look.record.waking_since = Some(look.now);
     look.record.deadline_at = Some(after(look.now, look.rule.policy.deadline));
 }
@@ -178,5 +191,28 @@ fn give_up(look: &mut Look<'_>) {
             Wanted::Asleep,
             "the wake failed and nobody asked for it any more".to_owned(),
         );
+    }
+}
+
+/// AWS refuses what a sleep takes (a permission is missing, there is no room for P) and will go on to: a rule whose machines
+/// serve goes back to be awake, with the reason shown, and is asked again when it has been idle again.
+fn give_in(look: &mut Look<'_>) {
+    let (Wanted::Asleep, Ok(machines), Ok(health)) = (look.record.wanted, &look.seen.resources, &look.seen.health)
+    else {
+        return;
+    };
+    let kinds = [Attempt::Park, Attempt::Flip, Attempt::Stop];
+    let failures = kinds.iter().filter_map(|of| look.record.failures.get(of));
+    let refused = failures
+        .filter(|failure| failure.lasting)
+        .max_by_key(|failure| failure.at)
+        .cloned();
+    if let Some(refused) = refused
+        && look.ready(machines, health)
+    {
+        let why = format!("the rule cannot be put to sleep: {}", refused.reason);
+        want(look, Wanted::Awake, why.clone());
+        look.record.kept_by = Some(why);
+        look.record.failures.insert(refused.of, refused);
     }
 }

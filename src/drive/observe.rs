@@ -1,8 +1,10 @@
 //! What is there: routes from the table, health from the target groups, machines from EC2.
 
 use super::{Driver, Effort};
+use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::domain::activity::Counted;
 use crate::domain::record::Record;
 use crate::domain::rule::{Action, GroupId, Problem, ResourceId, RouteId, RuleName, Side, final_action};
 use crate::domain::seen::{Parked, RouteSeen, Seen};
@@ -17,17 +19,22 @@ pub(super) struct Observed {
     pub(super) table: RouteTable,
 }
 
-impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
     pub(super) async fn observe(
         &self,
         managed: &Managed,
         record: &Record,
         effort: Effort,
+        known: Option<&Counted>,
     ) -> Result<Observed, LedgerError> {
         let table = self.table().await?;
-        let seen = self
+        let mut seen = self
             .observe_with(managed, record, &table, claimed(record, effort))
             .await?;
+        // Somebody waits: whether the rule is idle is a question for the schedule.
+        if effort != Effort::Snapshot {
+            seen.counted = self.counted(managed, record, &table, &seen.routes, known).await;
+        }
         Ok(Observed { seen, table })
     }
 
@@ -36,10 +43,12 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         &self,
         managed: &Managed,
         record: &Record,
+        counted: Option<Counted>,
     ) -> Result<Observed, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
         let table = self.read_table(before.as_ref()).await?;
         let seen = self.observe_with(managed, record, &table, None).await?;
+        let seen = Seen { counted, ..seen };
         Ok(Observed { seen, table })
     }
 
@@ -50,11 +59,7 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
         table: &RouteTable,
         claimed: Option<&[ResourceId]>,
     ) -> Result<Seen, LedgerError> {
-        let routes: Vec<RouteSeen> = managed
-            .routes
-            .iter()
-            .filter_map(|route| self.route(table, route))
-            .collect();
+        let routes = self.routes(managed, table);
         let groups = backend(&routes, record, &self.settings.wakers);
         let health = self.gateway.health(&groups).await;
         let mut machines: Vec<ResourceId> = match &health {
@@ -93,7 +98,13 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
             routes,
             resources,
             health,
+            counted: None,
         })
+    }
+
+    pub(super) fn routes(&self, managed: &Managed, table: &RouteTable) -> Vec<RouteSeen> {
+        let routes = managed.routes.iter();
+        routes.filter_map(|route| self.route(table, route)).collect()
     }
 
     fn route(&self, table: &RouteTable, id: &RouteId) -> Option<RouteSeen> {
@@ -117,7 +128,7 @@ fn claimed(record: &Record, effort: Effort) -> Option<&[ResourceId]> {
 
 /// The target groups behind the routes, each with whether it has a share of the requests: from R while it leads there,
 /// else from the ledger, else from P.
-fn backend(routes: &[RouteSeen], record: &Record, wakers: &[GroupId]) -> Vec<(GroupId, bool)> {
+pub(super) fn backend(routes: &[RouteSeen], record: &Record, wakers: &[GroupId]) -> Vec<(GroupId, bool)> {
     let mut groups: Vec<(GroupId, bool)> = Vec::new();
     for route in routes {
         let parked = match &route.parked {

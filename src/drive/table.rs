@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Driver, LEASE, TABLE_AGE};
+use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::table::RouteTable;
@@ -15,7 +16,7 @@ use crate::rules;
 const FIRST_TABLE_LOOKS: u32 = 15;
 const FIRST_TABLE_PAUSE: Duration = Duration::from_millis(200);
 
-impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Driver<C, G, L, K> {
+impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
     /// The route table, renewed when it is older than [`TABLE_AGE`] and nobody else is at it. An older table is served
     /// when the load balancer cannot be read: conditions seldom change, and every write re-reads its rule.
     pub(super) async fn table(&self) -> Result<RouteTable, LedgerError> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::pages::{self, Asked};
+use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::config::environment::Settings;
@@ -25,8 +26,8 @@ const ON_THE_WAY_AT_MOST: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// The answer to a request that came to the waker although its rule already leads to the backend.
-pub(super) async fn on_the_way<C: Compute, G: Gateway, L: Ledger, K: Clock>(
-    driver: &Driver<C, G, L, K>,
+pub(super) async fn on_the_way<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
+    driver: &Driver<C, G, M, L, K>,
     managed: &Managed,
     record: &Record,
     asked: &Asked<'_>,
@@ -57,8 +58,8 @@ pub(super) async fn on_the_way<C: Compute, G: Gateway, L: Ledger, K: Clock>(
 
 /// Keeps a program's request until its rule is awake or the limit is reached. The client leaving cancels nothing: the
 /// start is under way by then.
-pub(super) async fn wait<C: Compute, G: Gateway, L: Ledger, K: Clock>(
-    driver: &Driver<C, G, L, K>,
+pub(super) async fn wait<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
+    driver: &Driver<C, G, M, L, K>,
     settings: &Settings,
     managed: &Managed,
     mut record: Record,

@@ -5,13 +5,15 @@ mod pages;
 
 use serde_json::Value;
 
+use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::config::ConfigErrors;
 use crate::config::environment::Settings;
 use crate::domain::policy::Hold;
+use crate::domain::rule::ResourceId;
 use crate::domain::seen::Stimulus;
-use crate::drive::{Driver, Effort};
+use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
 use crate::http::event::{AlbRequest, Event};
@@ -22,11 +24,11 @@ use crate::rules::{Found, Managed};
 use pages::Asked;
 
 /// What the function was configured to, or what is wrong with that.
-pub type Configured<C, G, L, K> = Result<(Driver<C, G, L, K>, Settings), ConfigErrors>;
+pub type Configured<C, G, M, L, K> = Result<(Driver<C, G, M, L, K>, Settings), ConfigErrors>;
 
 /// The function, with its configuration or with what is wrong with it.
-pub struct Function<C, G, L, K> {
-    state: Configured<C, G, L, K>,
+pub struct Function<C, G, M, L, K> {
+    state: Configured<C, G, M, L, K>,
 }
 
 /// Why an invocation has no answer. Only what is not a load balancer's request can fail: a visitor always gets one.
@@ -44,9 +46,9 @@ pub enum FunctionError {
     Ledger(#[from] LedgerError),
 }
 
-impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
+impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, L, K> {
     /// A function that answers every request with what is wrong, when something is.
-    pub fn new(state: Configured<C, G, L, K>) -> Self {
+    pub fn new(state: Configured<C, G, M, L, K>) -> Self {
         Function { state }
     }
 
@@ -65,8 +67,8 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
                 };
                 Ok(answer.for_alb(request.multi_value))
             }
-            Event::Tick => self.tick(&Stimulus::Tick, None).await,
-            Event::StateChange { instance, .. } => self.tick(&Stimulus::StateChange, Some(&instance)).await,
+            Event::Tick => self.tick().await,
+            Event::StateChange { instance, .. } => self.state_change(&instance).await,
             Event::Unknown(what) => Err(FunctionError::UnknownEvent(what)),
         }
     }
@@ -106,19 +108,17 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
         if asker == Asker::Nobody {
             return self.stored(driver, managed, &asked).await;
         }
-        let was_switched = driver
-            .ledger
-            .load(&managed.rule.name)
-            .await
-            .ok()
-            .flatten()
-            .filter(|record| record.snapshot.switched);
-        if let Some(record) = was_switched
-            && let Some(answer) = hold::on_the_way(driver, managed, &record, &asked, asker).await
+        let record = match driver.ledger.load(&managed.rule.name).await {
+            Ok(record) => record,
+            Err(error) => return pages::unavailable(&asked, &error.to_string()),
+        };
+        if let Some(record) = record.as_ref().filter(|record| record.snapshot.switched)
+            && let Some(answer) = hold::on_the_way(driver, managed, record, &asked, asker).await
         {
             return answer;
         }
-        let looked = match driver.look(managed, &stimulus, Effort::Snapshot).await {
+        let known = Known { record, counted: None };
+        let looked = match driver.look_knowing(managed, &stimulus, Effort::Snapshot, known).await {
             Ok(looked) => looked,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
         };
@@ -133,7 +133,7 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
     }
 
     /// The snapshot as it stands: for those who shall neither wake anything nor make us look.
-    async fn stored(&self, driver: &Driver<C, G, L, K>, managed: &Managed, asked: &Asked<'_>) -> Answer {
+    async fn stored(&self, driver: &Driver<C, G, M, L, K>, managed: &Managed, asked: &Asked<'_>) -> Answer {
         match driver.ledger.load(&managed.rule.name).await {
             Ok(Some(record)) => pages::program(driver.clock.now(), asked, &record),
             Ok(None) => pages::unavailable(asked, "this rule has not been looked at yet"),
@@ -142,34 +142,40 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
     }
 
     /// Looks at every rule that needs a look; one that cannot be looked at keeps nobody else waiting.
-    async fn tick(
-        &self,
-        stimulus: &Stimulus,
-        machine: Option<&crate::domain::rule::ResourceId>,
-    ) -> Result<Value, FunctionError> {
-        let driver = match &self.state {
-            Ok((driver, _)) => driver,
-            Err(errors) => return Err(FunctionError::Configuration(errors.clone())),
-        };
-        let rules = driver.rules().await?;
-        let (mut all, mut first, mut failed) = (0, None, 0);
-        for managed in rules.iter() {
-            if let Some(machine) = machine {
-                let record = driver.ledger.load(&managed.rule.name).await?;
-                if !record.is_some_and(|record| record.snapshot.resources.contains(machine)) {
-                    continue;
-                }
-            }
-            all += 1;
-            if let Err(error) = driver.look(managed, stimulus, Effort::Sweep).await {
-                tracing::warn!(rule = %managed.rule.name, %error, "the rule could not be looked at");
-                failed += 1;
-                first.get_or_insert_with(|| format!("{}: {error}", managed.rule.name));
-            }
+    async fn tick(&self) -> Result<Value, FunctionError> {
+        let swept = self.driver()?.sweep().await?;
+        for (rule, error) in &swept.failed {
+            tracing::warn!(%rule, %error, "the rule could not be looked at");
         }
-        match first {
-            Some(first) => Err(FunctionError::Rules { failed, all, first }),
-            None => Ok(serde_json::json!({ "rules": all })),
+        match swept.failed.first() {
+            Some((rule, error)) => Err(FunctionError::Rules {
+                failed: swept.failed.len(),
+                all: swept.rules,
+                first: format!("{rule}: {error}"),
+            }),
+            None => Ok(serde_json::json!({ "rules": swept.rules, "looked": swept.looked, "left": swept.left })),
+        }
+    }
+
+    /// Looks at the rules of a machine that changed its state. The machines of strangers cost one read of the ledger.
+    async fn state_change(&self, machine: &ResourceId) -> Result<Value, FunctionError> {
+        let driver = self.driver()?;
+        let claimants = driver.ledger.claimants(machine).await?;
+        if claimants.is_empty() {
+            return Ok(serde_json::json!({ "rules": 0 }));
+        }
+        let rules = driver.rules().await?;
+        let claimed: Vec<_> = claimants.iter().filter_map(|name| rules.get(name)).collect();
+        for managed in &claimed {
+            driver.look(managed, &Stimulus::StateChange, Effort::Sweep).await?;
+        }
+        Ok(serde_json::json!({ "rules": claimed.len() }))
+    }
+
+    fn driver(&self) -> Result<&Driver<C, G, M, L, K>, FunctionError> {
+        match &self.state {
+            Ok((driver, _)) => Ok(driver),
+            Err(errors) => Err(FunctionError::Configuration(errors.clone())),
         }
     }
 }

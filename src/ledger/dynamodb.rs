@@ -11,11 +11,12 @@
 //! | `machine#ID` | `claim#RULE` | that a rule claims a machine |
 //! | `held` | number of a window | how many held requests entered in it; expires |
 //!
-//! Permissions: `GetItem`, `PutItem`, `UpdateItem`, `DeleteItem` and `Query` on the table. Every read is strongly
+//! Permissions: `GetItem`, `BatchGetItem`, `PutItem`, `UpdateItem`, `DeleteItem` and `Query` on the table. Every read is strongly
 //! consistent. A retry of the SDK after a lost answer is harmless everywhere: a fenced write is then [`LedgerError::Lost`],
 //! a claim knows itself by a nonce, an entry of the history and a claim on a machine are the same item again, and a held
 //! request counts twice rather than not at all.
 
+mod batch;
 mod claims;
 mod item;
 mod routes;
@@ -72,12 +73,16 @@ impl DynamoDb {
         let Some(item) = self.get(&key, "record").await? else {
             return Ok(None);
         };
+        Self::record(&key, &item).map(Some)
+    }
+
+    fn record(key: &str, item: &item::Item) -> Result<Record, LedgerError> {
         // Before anything else is read: what a later version wrote may lack the rest.
-        let schema = read_number(&item, &key, "schema")?;
-        super::stored::known(&key, schema)?;
-        let version = read_number(&item, &key, "version")?;
-        let record: Record = decode(&key, schema, read_text(&item, &key, "body")?)?;
-        Ok(Some(Record { version, ..record }))
+        let schema = read_number(item, key, "schema")?;
+        super::stored::known(key, schema)?;
+        let version = read_number(item, key, "version")?;
+        let record: Record = decode(key, schema, read_text(item, key, "body")?)?;
+        Ok(Record { version, ..record })
     }
 
     async fn store_record(&self, record: &Record) -> Result<u64, LedgerError> {
@@ -191,6 +196,10 @@ impl Ledger for DynamoDb {
         in_time("dynamodb:GetItem", self.load_record(rule)).await
     }
 
+    async fn load_all(&self, rules: &[RuleName]) -> Result<Vec<Result<Option<Record>, LedgerError>>, LedgerError> {
+        in_time("dynamodb:BatchGetItem", self.load_records(rules)).await
+    }
+
     async fn store(&self, record: &Record) -> Result<u64, LedgerError> {
         in_time("dynamodb:PutItem", self.store_record(record)).await
     }
@@ -219,6 +228,10 @@ impl Ledger for DynamoDb {
             self.claim_machines(rule, machines, no_longer, known),
         )
         .await
+    }
+
+    async fn claimants(&self, machine: &ResourceId) -> Result<Vec<RuleName>, LedgerError> {
+        in_time("dynamodb:Query", self.claimants_of(machine)).await
     }
 
     async fn enter_hold(&self, now: Timestamp, window: Duration) -> Result<u32, LedgerError> {

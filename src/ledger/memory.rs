@@ -76,6 +76,14 @@ impl Ledger for Memory {
         }))
     }
 
+    async fn load_all(&self, rules: &[RuleName]) -> Result<Vec<Result<Option<Record>, LedgerError>>, LedgerError> {
+        let mut records = Vec::with_capacity(rules.len());
+        for rule in rules {
+            records.push(self.load(rule).await);
+        }
+        Ok(records)
+    }
+
     async fn store(&self, record: &Record) -> Result<u64, LedgerError> {
         let mut state = self.state();
         let stored = state.records.get(&record.rule).map(|item| item.version);
@@ -151,6 +159,11 @@ impl Ledger for Memory {
             claims.iter().find(|claimant| *claimant != rule).cloned()
         };
         Ok(machines.iter().map(&mut claim).collect())
+    }
+
+    async fn claimants(&self, machine: &ResourceId) -> Result<Vec<RuleName>, LedgerError> {
+        let state = self.state();
+        Ok(state.claims.get(machine).cloned().unwrap_or_default())
     }
 
     async fn enter_hold(&self, now: Timestamp, window: Duration) -> Result<u32, LedgerError> {

@@ -46,6 +46,12 @@ pub trait Ledger: Sync {
     /// The record of a rule; none before the first look.
     fn load(&self, rule: &RuleName) -> impl Future<Output = Result<Option<Record>, LedgerError>> + Send;
 
+    /// The records of these rules, in their order. One that cannot be read keeps no other from it.
+    fn load_all(
+        &self,
+        rules: &[RuleName],
+    ) -> impl Future<Output = Result<Vec<Result<Option<Record>, LedgerError>>, LedgerError>> + Send;
+
     /// Writes the whole record if the stored version is still `record.version` (0: if there is none), and returns
     /// the new version, one higher. Otherwise [`LedgerError::Lost`]. A write whose answer was lost and that is sent
     /// again is [`LedgerError::Lost`] too: the caller has to look again.
@@ -75,6 +81,9 @@ pub trait Ledger: Sync {
         no_longer: &[ResourceId],
         known: &(dyn Fn(&RuleName) -> bool + Sync),
     ) -> impl Future<Output = Result<Vec<Option<RuleName>>, LedgerError>> + Send;
+
+    /// The rules that claim a machine, in the order of their names: one read, also for a stranger's machine.
+    fn claimants(&self, machine: &ResourceId) -> impl Future<Output = Result<Vec<RuleName>, LedgerError>> + Send;
 
     /// Enters one held request and returns how many have entered in this window and the one before it, itself included.
     /// Windows are `window` long and counted from the epoch (pk `held`, sk the window's number, an atomic counter that

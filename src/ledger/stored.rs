@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_field_of_a_later_version_with_the_same_schema_is_passed_over() {
-        let longer = RECORD.replacen('{', "{\"keep_awake_until\": \"2026-01-01T00:00:00Z\",", 1);
+        let longer = RECORD.replacen('{', "{\"of_a_later_version\": \"2026-01-01T00:00:00Z\",", 1);
         assert_eq!(decode::<Record>("record", 1, &longer), decode("record", 1, RECORD));
     }
 

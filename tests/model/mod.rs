@@ -261,6 +261,7 @@ impl World {
             resources: blind(self.blind_machines, "ec2:DescribeInstances").map_or(Ok(machines.machines), Fact::Err),
             health: blind(self.blind_health, "elasticloadbalancing:DescribeTargetHealth")
                 .map_or_else(|| Ok(groups.collect()), Fact::Err),
+            counted: None,
         }
     }
 }

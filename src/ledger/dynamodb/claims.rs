@@ -51,6 +51,11 @@ impl DynamoDb {
         Ok(others)
     }
 
+    pub(super) async fn claimants_of(&self, machine: &ResourceId) -> Result<Vec<RuleName>, LedgerError> {
+        let claims = self.claims(machine).await?;
+        Ok(claims.into_iter().map(|claim| claim.rule).collect())
+    }
+
     async fn put_claim(&self, machine: &ResourceId, rule: &RuleName) -> Result<(), LedgerError> {
         let (pk, sk) = key(machine, rule);
         let request = self.client.put_item().table_name(&self.table);
