@@ -1,5 +1,7 @@
 //! What shows use.
 
+pub mod cloudwatch;
+
 use std::future::Future;
 
 use crate::domain::activity::{Activity, Question};

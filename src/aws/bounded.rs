@@ -1,8 +1,12 @@
-//! Several calls at once, but not all.
+//! Several calls at once, but not all, and not for ever.
 
 use std::future::Future;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::domain::fault::{Fault, FaultKind};
+use crate::drive::CALL_TIMEOUT;
 
 /// How many calls of one kind run at once: ELBv2 answers 40 Describe calls in a burst and 10 a second after that, for
 /// the whole account.
@@ -32,6 +36,23 @@ where
     }
     done.sort_by_key(|(place, _)| *place);
     done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Every single call has its time-outs; this is for several in a row.
+pub(crate) async fn in_time<T>(operation: &str, calls: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    before(Instant::now() + CALL_TIMEOUT, operation, calls).await
+}
+
+/// As [`in_time`], for calls that others of the same look may keep waiting: they share the end.
+pub(crate) async fn before<T>(
+    end: Instant,
+    operation: &str,
+    calls: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    tokio::time::timeout_at(end, calls).await.unwrap_or_else(|_| {
+        let words = format!("not done within {} s", CALL_TIMEOUT.as_secs());
+        Err(Fault::new(FaultKind::Other, operation, words))
+    })
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use crate::config::{BadValue, ConfigErrors, Lookup};
 use crate::drive::CALL_TIMEOUT;
 use settings::Endpoints;
 
-pub(crate) use bounded::at_once;
+pub(crate) use bounded::{at_once, before, in_time};
 pub use faults::{fault, incomplete};
 
 /// What AWS's endpoints chain up to. Compiled in: reading the system's store would take most of a cold start.
@@ -59,8 +59,9 @@ impl Aws {
     /// Credentials and region as Lambda sets them: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
     /// `AWS_REGION` or `AWS_DEFAULT_REGION`. No other source is tried: each costs time at a cold start.
     ///
-    /// Endpoints come from `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2` and
-    /// `AWS_ENDPOINT_URL_DYNAMODB`, further roots from the file that `AWS_CA_BUNDLE` names, which is read once.
+    /// Endpoints come from `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2`,
+    /// `AWS_ENDPOINT_URL_DYNAMODB` and `AWS_ENDPOINT_URL_CLOUDWATCH`, further roots from the file that `AWS_CA_BUNDLE`
+    /// names, which is read once.
     ///
     /// # Errors
     /// All values that are missing or cannot be used, each with its key.
@@ -135,7 +136,7 @@ impl Aws {
     }
 }
 
-// The builders of the three services have the same methods but no trait in common.
+// The builders of the services have the same methods but no trait in common.
 macro_rules! client {
     ($(#[$doc:meta])* $name:ident, $sdk:ident, $own:ident) => {
         $(#[$doc])*
@@ -164,6 +165,8 @@ impl Aws {
         elb, aws_sdk_elasticloadbalancingv2, elb);
     client!(/// A client of DynamoDB.
         dynamodb, aws_sdk_dynamodb, dynamodb);
+    client!(/// A client of CloudWatch.
+        cloudwatch, aws_sdk_cloudwatch, cloudwatch);
 }
 
 /// What does not depend on who we are: the endpoints and the connector.

@@ -15,6 +15,7 @@ pub(super) struct Endpoints {
     pub(super) ec2: Option<String>,
     pub(super) elb: Option<String>,
     pub(super) dynamodb: Option<String>,
+    pub(super) cloudwatch: Option<String>,
 }
 
 impl Endpoints {
@@ -25,6 +26,7 @@ impl Endpoints {
             ec2: read("AWS_ENDPOINT_URL_EC2"),
             elb: read("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"),
             dynamodb: read("AWS_ENDPOINT_URL_DYNAMODB"),
+            cloudwatch: read("AWS_ENDPOINT_URL_CLOUDWATCH"),
         }
     }
 }

@@ -8,13 +8,12 @@ use std::future::Future;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
 
-use crate::aws::{at_once, fault};
+use crate::aws::{at_once, fault, in_time};
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
 use crate::domain::seen::{Power, ResourceSeen};
-use crate::drive::CALL_TIMEOUT;
 use reading::{seen, unknown};
 
 const DESCRIBE: &str = "ec2:DescribeInstances";
@@ -26,7 +25,7 @@ const IDS_PER_DESCRIBE: usize = 200;
 /// The largest page of DescribeInstances. Source: Amazon EC2 API reference.
 const PAGE: i32 = 1000;
 
-/// The adapter to EC2. Each of its three calls ends within [`CALL_TIMEOUT`], however many instances it is for.
+/// The adapter to EC2. Each of its three calls ends within [`CALL_TIMEOUT`](crate::drive::CALL_TIMEOUT), however many instances it is for.
 #[derive(Debug, Clone)]
 pub struct Ec2 {
     client: aws_sdk_ec2::Client,
@@ -117,14 +116,6 @@ impl Compute for Ec2 {
     async fn stop(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
         in_time(STOP, self.stop_running(ids, kind)).await
     }
-}
-
-/// Every single call has its time-outs; this is for several in a row.
-async fn in_time<T>(operation: &str, calls: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    tokio::time::timeout(CALL_TIMEOUT, calls).await.unwrap_or_else(|_| {
-        let words = format!("not done within {} s", CALL_TIMEOUT.as_secs());
-        Err(Fault::new(FaultKind::Other, operation, words))
-    })
 }
 
 /// One call for all, and if one of them spoils it, one call for each. Returns those that were refused, in order.
