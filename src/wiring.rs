@@ -1,5 +1,6 @@
 //! From the environment to a function or a driver with its adapters.
 
+use crate::activity::cloudwatch::CloudWatch;
 use crate::aws::Aws;
 use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
@@ -11,7 +12,7 @@ use crate::ledger::dynamodb::DynamoDb;
 use crate::rules::RuleSettings;
 
 /// A driver of rules on AWS.
-pub type AwsDriver<L> = Driver<Ec2, Alb, L, SystemClock>;
+pub type AwsDriver<L> = Driver<Ec2, Alb, CloudWatch, L, SystemClock>;
 
 /// A driver with these settings.
 pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> AwsDriver<L> {
@@ -26,6 +27,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
     Driver {
         compute: Ec2::new(aws.ec2()),
         gateway: Alb::new(aws.elb(), listeners, wakers.clone()),
+        metrics: CloudWatch::new(aws.cloudwatch()),
         ledger,
         clock: SystemClock,
         settings: RuleSettings {
@@ -74,6 +76,7 @@ pub mod lambda {
     use serde_json::value::RawValue;
 
     use super::{Aws, AwsDriver, ConfigErrors, DynamoDb, LedgerChoice, Lookup, Settings, driver, owner};
+    use crate::activity::cloudwatch::CloudWatch;
     use crate::clock::SystemClock;
     use crate::compute::ec2::Ec2;
     use crate::function::Function;
@@ -118,7 +121,7 @@ pub mod lambda {
     }
 
     async fn serve<L: Ledger>(state: Result<(AwsDriver<L>, Settings), ConfigErrors>) -> Result<(), Error> {
-        let function: &Function<Ec2, Alb, L, SystemClock> = &Function::new(state);
+        let function: &Function<Ec2, Alb, CloudWatch, L, SystemClock> = &Function::new(state);
         lambda_runtime::run(service_fn(
             async |event: LambdaEvent<Box<RawValue>>| -> Result<Value, Error> {
                 let event = event::parse(event.payload.get());
