@@ -5,9 +5,11 @@
 //! stop of one rule never overlap; see ARCHITECTURE.md for the argument.
 
 mod count;
+mod loose;
 mod observe;
 mod sweep;
 mod table;
+mod ways;
 
 use observe::Observed;
 pub use sweep::Swept;

@@ -160,6 +160,11 @@ fn name(table: &RouteTable, route: &ListenerRule, wakers: &[GroupId]) -> RuleNam
         .unwrap_or_else(|| RuleName(route.arn.0.rsplit('/').next().unwrap_or_default().to_owned()))
 }
 
+/// The name that a listener rule of the table has, or had while it was managed.
+pub fn name_of(table: &RouteTable, route: &RouteId, wakers: &[GroupId]) -> Option<RuleName> {
+    table.find(route).map(|(_, rule)| name(table, rule, wakers))
+}
+
 /// The name in a target group's ARN, `...:targetgroup/NAME/ID`.
 pub fn group_name(group: &GroupId) -> &str {
     group.0.split('/').nth(1).unwrap_or(&group.0)

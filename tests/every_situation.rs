@@ -62,6 +62,7 @@ fn machine(index: usize, power: Power) -> ResourceSeen {
         fell_back: None,
         scaling_group: None,
         other_owner: None,
+        other_way: None,
     }
 }
 

@@ -249,6 +249,10 @@ impl<'a> Look<'a> {
                     group,
                 });
             }
+            if let Some(by) = machine.other_way.clone() {
+                let instance = instance();
+                problems.push(Problem::SecondWay { instance, by });
+            }
             if let Some(other) = machine.other_owner.clone() {
                 problems.push(Problem::SharedInstance {
                     instance: instance(),

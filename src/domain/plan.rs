@@ -74,6 +74,8 @@ pub enum EventKind {
     Woke,
     Slept,
     Failed,
+    /// No longer managed.
+    Released,
 }
 
 /// While something is expected to happen, look this often.

@@ -12,9 +12,10 @@ pub fn digest(rule: &Rule, routes: &[RouteSeen], machines: &[ResourceSeen]) -> u
     let mut hasher = DefaultHasher::new();
     (rule, routes).hash(&mut hasher);
     for machine in machines {
-        // Who else claims a machine is not in an answer of EC2.
+        // Who else claims a machine, or leads to it, is not in an answer of EC2.
         let bare = ResourceSeen {
             other_owner: None,
+            other_way: None,
             ..machine.clone()
         };
         bare.hash(&mut hasher);

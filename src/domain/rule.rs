@@ -206,6 +206,10 @@ pub enum Problem {
     )]
     SharedInstance { instance: ResourceId, other: RuleName },
     #[error(
+        "the instance {instance} is also reachable through {by}, so it could be in use unseen: deregister it there, or do not manage it"
+    )]
+    SecondWay { instance: ResourceId, by: String },
+    #[error(
         "the listener rules {one} and {other} have the same conditions, so the second never gets a request: delete or change one"
     )]
     SameConditions { one: RouteId, other: RouteId },
@@ -247,6 +251,7 @@ impl Problem {
             | Problem::Terminated { .. }
             | Problem::InAutoScalingGroup { .. }
             | Problem::SharedInstance { .. }
+            | Problem::SecondWay { .. }
             | Problem::SameConditions { .. }
             | Problem::AlsoReachable { .. } => true,
             Problem::UnreadableTag { .. }

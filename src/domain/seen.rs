@@ -80,6 +80,8 @@ pub struct ResourceSeen {
     pub scaling_group: Option<String>,
     /// Another rule that owns it.
     pub other_owner: Option<super::rule::RuleName>,
+    /// The ARN of what else leads to it, past its rule.
+    pub other_way: Option<String>,
 }
 
 /// The states of a machine; EC2's `shutting-down` counts as terminated.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::matching::Condition;
-use super::rule::{Action, GroupId, RouteId, RuleName};
+use super::rule::{Action, GroupId, ResourceId, RouteId, RuleName};
 use super::seen::Parked;
 use super::time::Timestamp;
 
@@ -23,6 +23,20 @@ pub struct RouteTable {
     /// The names of the managed routes as of this reading. A name made from a target group must outlive the loss of P.
     #[serde(default)]
     pub names: BTreeMap<RouteId, RuleName>,
+    /// The parked rules without a managed R, and since when they have been seen so.
+    #[serde(default)]
+    pub loose: BTreeMap<RouteId, Timestamp>,
+    /// The machines that target groups of nobody's rule lead to, as last gone through.
+    #[serde(default)]
+    pub ways: Option<Ways>,
+}
+
+/// Other ways to machines.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ways {
+    pub read_at: Timestamp,
+    /// A machine and the target group through which it is reachable.
+    pub machines: BTreeMap<ResourceId, String>,
 }
 
 /// One listener of an Application Load Balancer.

@@ -1,5 +1,7 @@
 //! What is there: routes from the table, health from the target groups, machines from EC2.
 
+use std::collections::BTreeMap;
+
 use super::{Driver, Effort};
 use crate::activity::Metrics;
 use crate::clock::Clock;
@@ -47,8 +49,13 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     ) -> Result<Observed, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
         let table = self.read_table(before.as_ref()).await?;
-        let seen = self.observe_with(managed, record, &table, None).await?;
-        let seen = Seen { counted, ..seen };
+        let mut seen = self.observe_with(managed, record, &table, None).await?;
+        seen.counted = counted;
+        match self.ways_here(&table).await {
+            Ok(ways) => add_ways(&mut seen, &ways),
+            // Without an answer nobody can tell that the machines are not in use.
+            Err(fault) => seen.health = Err(fault),
+        }
         Ok(Observed { seen, table })
     }
 
@@ -93,13 +100,17 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 machine.other_owner = other;
             }
         }
-        Ok(Seen {
+        let mut seen = Seen {
             record: record.clone(),
             routes,
             resources,
             health,
             counted: None,
-        })
+        };
+        if let Some(ways) = &table.ways {
+            add_ways(&mut seen, &ways.machines);
+        }
+        Ok(seen)
     }
 
     pub(super) fn routes(&self, managed: &Managed, table: &RouteTable) -> Vec<RouteSeen> {
@@ -116,6 +127,14 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             actions: rule.actions.clone(),
             parked: table.parked(id),
         })
+    }
+}
+
+fn add_ways(seen: &mut Seen, ways: &BTreeMap<ResourceId, String>) {
+    for machine in seen.resources.iter_mut().flatten() {
+        if let Some(way) = ways.get(&machine.id) {
+            machine.other_way = Some(way.clone());
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use super::loose::loose;
 use super::{Driver, LEASE, TABLE_AGE};
 use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::domain::rule::RouteId;
 use crate::domain::table::RouteTable;
 use crate::domain::time::{after, since};
 use crate::gateway::Gateway;
@@ -60,8 +62,20 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         let mut table = self.gateway.read(self.clock.now()).await?;
         if let Some(before) = before {
             table.names.clone_from(&before.names);
+            table.ways.clone_from(&before.ways);
         }
         table.names = rules::names(&table, &self.settings);
+        let known = before.map(|before| &before.loose);
+        let since_when = |parked: &RouteId| {
+            known
+                .and_then(|known| known.get(parked))
+                .copied()
+                .unwrap_or(table.read_at)
+        };
+        table.loose = loose(&table)
+            .into_iter()
+            .map(|(parked, _)| (parked.arn.clone(), since_when(&parked.arn)))
+            .collect();
         self.ledger.store_table(&table).await?;
         Ok(table)
     }

@@ -8,7 +8,7 @@ use std::future::Future;
 use crate::domain::fault::Fault;
 use crate::domain::rule::{Action, GroupId, RouteId};
 use crate::domain::seen::GroupHealth;
-use crate::domain::table::RouteTable;
+use crate::domain::table::{ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
 
 /// The port to what routes. An adapter sorts every error into a [`Fault`] and never blocks longer than
@@ -21,6 +21,9 @@ pub trait Gateway: Sync {
     /// requests, and is handed through.
     fn health(&self, groups: &[(GroupId, bool)]) -> impl Future<Output = Result<Vec<GroupHealth>, Fault>> + Send;
 
+    /// All target groups of the account and Region that serve a load balancer.
+    fn groups(&self) -> impl Future<Output = Result<Vec<GroupId>, Fault>> + Send;
+
     /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone.
     fn park(
         &self,
@@ -28,6 +31,10 @@ pub trait Gateway: Sync {
         route: &RouteId,
         actions: &[Action],
     ) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Ends the parking of a route that is gone or no longer managed: R, if it is there and points at a waker, gets P's
+    /// action for its final one; then P is deleted, unless its tag names another R by now.
+    fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Points the route at its load balancer's waker. Re-reads it first: if its actions are no longer these,
     /// nothing is changed and the fault is a `Conflict`. No write when it points there already.

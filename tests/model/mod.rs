@@ -198,6 +198,7 @@ impl World {
             fell_back: m.fell_back.clone(),
             scaling_group: None,
             other_owner: None,
+            other_way: None,
         });
         let routes = (0..self.routes.len()).map(|index| {
             let route = &self.routes[index];

@@ -47,6 +47,7 @@ pub(super) fn seen(instance: &Instance) -> Result<ResourceSeen, Fault> {
         fell_back: fell_back(power, instance),
         scaling_group: group.and_then(|tag| tag.value()).map(str::to_owned),
         other_owner: None,
+        other_way: None,
     })
 }
 
@@ -60,6 +61,7 @@ pub(super) fn unknown(id: &ResourceId) -> ResourceSeen {
         fell_back: None,
         scaling_group: None,
         other_owner: None,
+        other_way: None,
     }
 }
 

@@ -36,6 +36,21 @@ impl Alb {
         seen.collect()
     }
 
+    /// A page has 400 groups, an account 3,000 by default. Source: Elastic Load Balancing API reference and quotas.
+    pub(super) async fn groups_in_use(&self) -> Result<Vec<GroupId>, Fault> {
+        let mut pages = self.client.describe_target_groups().into_paginator().send();
+        let mut groups = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
+            let in_use = page
+                .target_groups()
+                .iter()
+                .filter(|group| !group.load_balancer_arns().is_empty());
+            groups.extend(in_use.filter_map(|group| Some(GroupId(group.target_group_arn()?.to_owned()))));
+        }
+        Ok(groups)
+    }
+
     async fn types_of(&self, groups: &[(GroupId, bool)]) -> Result<BTreeMap<GroupId, String>, Fault> {
         let known = self.types.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let new: Vec<_> = groups

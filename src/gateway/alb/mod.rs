@@ -19,7 +19,7 @@ use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
 use crate::domain::seen::GroupHealth;
-use crate::domain::table::{Listener, RouteTable};
+use crate::domain::table::{Listener, ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
 
@@ -101,9 +101,25 @@ impl Gateway for Alb {
         self.health_of(groups).await
     }
 
+    async fn groups(&self) -> Result<Vec<GroupId>, Fault> {
+        self.groups_in_use().await
+    }
+
     async fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let backend = self.backend(park::CREATE_RULE, route, actions)?;
         self.park_action(table, route, backend).await
+    }
+
+    async fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> Result<(), Fault> {
+        match self.actions_of(route).await {
+            Ok(current) if final_action(&current).is_some_and(|last| self.wakes(last)) => {
+                self.flip_to_backend(route, &parked.actions).await?;
+            }
+            Ok(_) => {}
+            Err(fault) if fault.kind == FaultKind::NotFound => {}
+            Err(fault) => return Err(fault),
+        }
+        self.delete_parked(parked, route).await
     }
 
     async fn flip_to_waker(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {

@@ -117,6 +117,19 @@ impl Alb {
         }
     }
 
+    pub(super) async fn delete_parked(&self, parked: &ListenerRule, route: &RouteId) -> Result<(), Fault> {
+        match self.ours(route, vec![parked.clone()]).await {
+            Ok(copies) => {
+                for copy in &copies {
+                    self.delete(copy).await?;
+                }
+                Ok(())
+            }
+            Err(fault) if fault.kind == FaultKind::NotFound => Ok(()),
+            Err(fault) => Err(fault),
+        }
+    }
+
     async fn create(
         &self,
         listener: &str,

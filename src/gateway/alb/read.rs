@@ -80,6 +80,8 @@ impl Alb {
             read_at: now,
             listeners: listeners.collect(),
             names: BTreeMap::new(),
+            loose: BTreeMap::new(),
+            ways: None,
         })
     }
 

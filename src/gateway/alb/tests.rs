@@ -44,6 +44,8 @@ fn table() -> RouteTable {
         read_at: Timestamp::UNIX_EPOCH,
         listeners: vec![listener],
         names: BTreeMap::new(),
+        loose: BTreeMap::new(),
+        ways: None,
     }
 }
 
