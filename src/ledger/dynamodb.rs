@@ -22,6 +22,7 @@ mod item;
 mod routes;
 
 use std::future::Future;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
@@ -46,6 +47,8 @@ use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable, hold_window};
 pub struct DynamoDb {
     client: Client,
     table: String,
+    /// The route table as last seen.
+    routes: Arc<Mutex<Option<routes::Cached>>>,
 }
 
 impl DynamoDb {
@@ -54,6 +57,7 @@ impl DynamoDb {
         DynamoDb {
             client,
             table: table.into(),
+            routes: Arc::default(),
         }
     }
 

@@ -1,27 +1,28 @@
 //! The route table, and who renews it.
 //!
-//! DynamoDB allows 400 KB an item. A table that fits lies whole in the *head* (`sk` = `routes`), so that a request costs one
-//! read. A larger one is cut into parts with keys `routes#GENERATION#PART`, and the head names the generation. This is how
-//! readers never see half of one table and half of another:
+//! It lies in parts with keys `routes#GENERATION#PART`, since DynamoDB allows 400 KB an item; the *head* (`sk` = `routes`)
+//! says when it was read and names the generation, which is a digest of the table's content. So:
 //!
-//! - A writer makes a new generation, writes all its parts, and only then turns the head to it, in one conditional write
-//!   that a later `read_at` wins. The loser takes its own parts away, the winner those that the head named before.
-//! - A reader gets the head, then its parts. Parts are never changed; if one is missing, the head has turned meanwhile,
-//!   and the reader begins again.
-//! - Parts left behind by a crash expire after a day. So do those of a table that nobody renewed for a day: then there is
-//!   no table, which is what so old a one is worth.
+//! - A table that is read again and has not changed costs the write of a small head, and one that knows the generation
+//!   already costs the read of one. Reads and writes are priced by size.
+//! - A writer writes all parts of a new generation and only then turns the head to it, in one conditional write that a
+//!   later `read_at` wins. Parts are never changed, so readers never see half of one table and half of another.
+//! - Nobody deletes parts: they expire after a day, and are written again in good time while they are needed. Those of a
+//!   table that nobody renewed for a day are gone: then there is no table, which is what so old a one is worth.
 
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
-use aws_sdk_dynamodb::types::{ReturnValue, ReturnValuesOnConditionCheckFailure};
+use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
+use sha2::{Digest, Sha256};
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::aws::fault;
 use crate::domain::record::SCHEMA;
 use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after};
-use crate::ledger::stored::{decode, encode, known};
+use crate::ledger::stored::{decode, encode, known, unreadable};
 use crate::ledger::{LedgerError, StoredTable};
 
 use super::DynamoDb;
@@ -34,34 +35,48 @@ const NAME: &str = "table routes";
 
 /// Bytes of JSON in one item: DynamoDB's 400 KB (409,600 bytes; developer guide, "Quotas") less room for names and keys.
 const PART: usize = 390_000;
-/// Until parts that nobody needs expire.
+/// Until parts expire.
 const PARTS_LAST: Duration = Duration::from_secs(24 * 3600);
 /// How often a reader begins again. A table is renewed every few seconds at most, and read in a fraction of one.
 const READINGS: usize = 4;
 
 /// Where the parts of a table lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Parts {
     generation: String,
     count: usize,
+    /// Seconds since the epoch.
+    expire: i64,
+}
+
+/// The last table that was loaded or stored, so that its parts need not be read again.
+#[derive(Debug)]
+pub(super) struct Cached {
+    parts: Parts,
+    /// As of its own reading; the head says when it was last read.
+    table: RouteTable,
 }
 
 impl Parts {
-    fn prefix(&self) -> String {
-        format!("{HEAD}#{}#", self.generation)
+    fn prefix(generation: &str) -> String {
+        format!("{HEAD}#{generation}#")
     }
 
-    fn key(&self, part: usize) -> String {
-        format!("{}{part:05}", self.prefix())
+    fn key(generation: &str, part: usize) -> String {
+        format!("{}{part:05}", Self::prefix(generation))
     }
 
-    /// Of a head; none when the table lies in the head itself.
-    fn of(head: &Item) -> Result<Option<Parts>, LedgerError> {
-        if !head.contains_key("generation") {
-            return Ok(None);
-        }
-        let generation = read_text(head, NAME, "generation")?.to_owned();
-        let count = read_number(head, NAME, "parts")?;
-        Ok(Some(Parts { generation, count }))
+    fn of(head: &Item) -> Result<Parts, LedgerError> {
+        Ok(Parts {
+            generation: read_text(head, NAME, "generation")?.to_owned(),
+            count: read_number(head, NAME, "parts")?,
+            expire: read_number(head, NAME, "parts_expire")?,
+        })
+    }
+
+    /// Whether they last well beyond the next reading.
+    fn last(&self, now: Timestamp) -> bool {
+        self.expire - now.as_second() > PARTS_LAST.as_secs() as i64 / 2
     }
 }
 
@@ -73,22 +88,35 @@ impl DynamoDb {
             };
             let schema = read_number(&head, NAME, "schema")?;
             known(NAME, schema)?;
-            let version = read_number(&head, NAME, "read_at")?;
-            let whole;
-            let body = match Parts::of(&head)? {
-                None => read_text(&head, NAME, "body")?,
-                Some(parts) => match self.parts(&parts).await? {
-                    Some(body) => {
-                        whole = body;
-                        &whole
-                    }
+            let version: u64 = read_number(&head, NAME, "read_at")?;
+            let read_at = Timestamp::from_nanosecond(version.into()).map_err(|error| unreadable(NAME, error))?;
+            let parts = Parts::of(&head)?;
+            let table = match self.cached(&parts.generation) {
+                Some(table) => table,
+                None => match self.parts(&parts).await? {
+                    Some(body) => decode::<RouteTable>(NAME, schema, &body)?,
                     None => continue,
                 },
             };
-            let table = decode(NAME, schema, body)?;
+            let table = RouteTable { read_at, ..table };
+            self.remember(parts, &table);
             return Ok(Some(StoredTable { version, table }));
         }
         Ok(None)
+    }
+
+    fn cached(&self, generation: &str) -> Option<RouteTable> {
+        let cached = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = cached.as_ref().filter(|cached| cached.parts.generation == generation);
+        same.map(|cached| cached.table.clone())
+    }
+
+    fn remember(&self, parts: Parts, table: &RouteTable) {
+        let mut cached = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if cached.as_ref().is_none_or(|cached| cached.parts != parts) {
+            let table = table.clone();
+            *cached = Some(Cached { parts, table });
+        }
     }
 
     /// The parts put together; none when one is missing.
@@ -99,7 +127,7 @@ impl DynamoDb {
             let answer = request
                 .key_condition_expression("pk = :pk AND begins_with(sk, :parts)")
                 .expression_attribute_values(":pk", text(PK))
-                .expression_attribute_values(":parts", text(parts.prefix()))
+                .expression_attribute_values(":parts", text(Parts::prefix(&parts.generation)))
                 .set_exclusive_start_key(start)
                 .send()
                 .await
@@ -116,68 +144,49 @@ impl DynamoDb {
     }
 
     pub(super) async fn store_routes(&self, table: &RouteTable) -> Result<(), LedgerError> {
-        let body = encode(NAME, table)?;
-        let parts = if body.len() <= PART {
-            None
-        } else {
-            Some(self.put_parts(&body, table.read_at).await?)
+        let timeless = RouteTable {
+            read_at: Timestamp::UNIX_EPOCH,
+            ..table.clone()
         };
-        let turned = self.turn_head(table, &body, parts.as_ref()).await;
-        match &turned {
-            Ok(before) => {
-                let same = |old: &Parts| parts.as_ref().is_some_and(|new| new.generation == old.generation);
-                if let Some(before) = before.as_ref().filter(|before| !same(before)) {
-                    self.delete_parts(before).await;
-                }
-            }
-            // Only where it is sure that the head was not turned.
-            Err(LedgerError::Lost | LedgerError::Newer { .. }) => {
-                if let Some(parts) = &parts {
-                    self.delete_parts(parts).await;
-                }
-            }
-            Err(LedgerError::Unreadable { .. } | LedgerError::Fault(_)) => {}
-        }
-        match turned {
+        let body = encode(NAME, &timeless)?;
+        let digest = Sha256::digest(body.as_bytes());
+        let generation: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let there = {
+            let cached = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+            let parts = cached.as_ref().map(|cached| cached.parts.clone());
+            parts.filter(|parts| parts.generation == generation && parts.last(table.read_at))
+        };
+        let parts = match there {
+            Some(parts) => parts,
+            None => self.put_parts(&body, generation, table.read_at).await?,
+        };
+        match self.turn_head(table, &parts).await {
+            Ok(()) => self.remember(parts, table),
             // A later table is there: just as well.
-            Ok(_) | Err(LedgerError::Lost) => {
-                self.end_claim(table.read_at).await;
-                Ok(())
-            }
-            Err(error) => Err(error),
+            Err(LedgerError::Lost) => {}
+            Err(error) => return Err(error),
         }
+        self.end_claim(table.read_at).await;
+        Ok(())
     }
 
-    /// Makes this the table unless a later one is there ([`LedgerError::Lost`]); returns where the parts of the one
-    /// before lie.
-    async fn turn_head(
-        &self,
-        table: &RouteTable,
-        body: &str,
-        parts: Option<&Parts>,
-    ) -> Result<Option<Parts>, LedgerError> {
+    /// Makes this the table unless a later one is there ([`LedgerError::Lost`]).
+    async fn turn_head(&self, table: &RouteTable, parts: &Parts) -> Result<(), LedgerError> {
         let request = self.client.put_item().table_name(&self.table);
         let request = request
             .set_item(Some(keys(PK, HEAD)))
             .item("read_at", nanoseconds(table.read_at))
             .item("schema", number(table.schema))
+            .item("generation", text(&parts.generation))
+            .item("parts", number(parts.count))
+            .item("parts_expire", number(parts.expire))
             .condition_expression("attribute_not_exists(pk) OR (read_at <= :read_at AND #schema <= :known)")
             .expression_attribute_names("#schema", "schema")
             .expression_attribute_values(":read_at", nanoseconds(table.read_at))
             .expression_attribute_values(":known", number(SCHEMA))
-            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
-            .return_values(ReturnValue::AllOld);
-        let request = match parts {
-            None => request.item("body", text(body)),
-            Some(parts) => request
-                .item("generation", text(&parts.generation))
-                .item("parts", number(parts.count)),
-        };
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
         match request.send().await {
-            Ok(answer) => Ok(answer
-                .attributes
-                .as_ref()
-                .and_then(|head| Parts::of(head).ok().flatten())),
+            Ok(_) => Ok(()),
             Err(error) => match error.as_service_error() {
                 Some(PutItemError::ConditionalCheckFailedException(failed)) => {
                     if let Some(head) = failed.item() {
@@ -190,35 +199,25 @@ impl DynamoDb {
         }
     }
 
-    async fn put_parts(&self, body: &str, read_at: Timestamp) -> Result<Parts, LedgerError> {
-        let generation = format!("{:016x}", fastrand::u64(..));
+    async fn put_parts(&self, body: &str, generation: String, read_at: Timestamp) -> Result<Parts, LedgerError> {
         let pieces = cut(body, PART);
-        let count = pieces.len();
-        let parts = Parts { generation, count };
+        let expire = after(read_at, PARTS_LAST);
+        let parts = Parts {
+            count: pieces.len(),
+            expire: expire.as_second(),
+            generation,
+        };
         for (part, piece) in pieces.into_iter().enumerate() {
             let request = self.client.put_item().table_name(&self.table);
             request
-                .set_item(Some(keys(PK, &parts.key(part))))
+                .set_item(Some(keys(PK, &Parts::key(&parts.generation, part))))
                 .item("body", text(piece))
-                .item("expires", expires(after(read_at, PARTS_LAST)))
+                .item("expires", expires(expire))
                 .send()
                 .await
                 .map_err(|error| fault("dynamodb:PutItem", error))?;
         }
         Ok(parts)
-    }
-
-    /// What cannot be deleted expires.
-    async fn delete_parts(&self, parts: &Parts) {
-        for part in 0..parts.count {
-            let request = self.client.delete_item().table_name(&self.table);
-            let deleted = request.set_key(Some(keys(PK, &parts.key(part)))).send().await;
-            if let Err(error) = deleted {
-                let fault = fault("dynamodb:DeleteItem", error);
-                tracing::debug!(%fault, "parts of an old route table are left to expire");
-                return;
-            }
-        }
     }
 
     pub(super) async fn claim_routes(
@@ -301,11 +300,7 @@ mod tests {
 
     #[test]
     fn keys_of_parts_sort_in_their_order() {
-        let parts = Parts {
-            generation: "x".to_owned(),
-            count: 11,
-        };
-        let keys: Vec<_> = (0..parts.count).map(|part| parts.key(part)).collect();
-        assert!(keys.is_sorted() && keys.iter().all(|key| key.starts_with(&parts.prefix())));
+        let keys: Vec<_> = (0..11).map(|part| Parts::key("x", part)).collect();
+        assert!(keys.is_sorted() && keys.iter().all(|key| key.starts_with(&Parts::prefix("x"))));
     }
 }
