@@ -190,8 +190,15 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
             // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.
             let now = self.clock.now();
-            Observed { seen, table } = self.observe_before_stop(managed, &record, seen.counted).await?;
-            plan = self::plan(now, &managed.rule, &seen, stimulus);
+            let fresh = self
+                .observe_before_stop(&managed.rule.name, &record, seen.counted)
+                .await?;
+            let Some((as_tagged, observed)) = fresh else {
+                tracing::warn!(rule = %managed.rule.name, "no longer managed: not stopped");
+                return Err(LedgerError::Lost);
+            };
+            Observed { seen, table } = observed;
+            plan = self::plan(now, &as_tagged.rule, &seen, stimulus);
         }
         if !plan.actions.is_empty() && self.lease_left(&record) < ACTION_TIMEOUT + CALL_TIMEOUT {
             tracing::warn!(rule = %managed.rule.name, "the look took nearly the whole lease; it is left to the next one");
@@ -302,7 +309,10 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// When the load balancer cannot be read or the ledger cannot be used.
     pub async fn rules_now(&self) -> Result<Rules, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
-        Ok(Rules::new(&self.read_table(before.as_ref()).await?, &self.settings))
+        Ok(Rules::new(
+            &self.read_table(before.as_ref(), None).await?,
+            &self.settings,
+        ))
     }
 }
 

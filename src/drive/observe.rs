@@ -40,23 +40,27 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         Ok(Observed { seen, table })
     }
 
-    /// As `observe`, with the routes read now and all other claims on the machines asked for again.
+    /// As `observe`, with the routes and their tags read now and all other claims on the machines asked for again. Returns
+    /// the rule as its tags are now; none when it is no longer managed.
     pub(super) async fn observe_before_stop(
         &self,
-        managed: &Managed,
+        name: &RuleName,
         record: &Record,
         counted: Option<Counted>,
-    ) -> Result<Observed, LedgerError> {
+    ) -> Result<Option<(Managed, Observed)>, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
-        let table = self.read_table(before.as_ref()).await?;
-        let mut seen = self.observe_with(managed, record, &table, None).await?;
+        let table = self.read_table(before.as_ref(), None).await?;
+        let Some(managed) = Rules::new(&table, &self.settings).get(name).cloned() else {
+            return Ok(None);
+        };
+        let mut seen = self.observe_with(&managed, record, &table, None).await?;
         seen.counted = counted;
         match self.ways_here(&table).await {
             Ok(ways) => add_ways(&mut seen, &ways),
             // Without an answer nobody can tell that the machines are not in use.
             Err(fault) => seen.health = Err(fault),
         }
-        Ok(Observed { seen, table })
+        Ok(Some((managed, Observed { seen, table })))
     }
 
     async fn observe_with(

@@ -90,7 +90,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         let mut looks = stream::iter(looks).buffer_unordered(WIDTH);
         while let Some(look) = looks.next().await {
             match look {
-                Some((_, Ok(_))) => {}
+                // Another actor was faster, and has done what there was to do.
+                Some((_, Ok(_) | Err(LedgerError::Lost))) => {}
                 Some((rule, Err(error))) => swept.failed.push((rule.clone(), error)),
                 None => swept.left += 1,
             }

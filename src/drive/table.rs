@@ -33,7 +33,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         match (stored, mine) {
             (Some(table), false) => Ok(table),
             (None, false) => self.first_table().await,
-            (before, true) => match self.read_table(before.as_ref()).await {
+            (before, true) => match self.read_table(before.as_ref(), before.as_ref()).await {
                 Ok(table) => Ok(table),
                 Err(error) => match before {
                     Some(table) => {
@@ -54,12 +54,17 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 return Ok(stored.table);
             }
         }
-        self.read_table(None).await
+        self.read_table(None, None).await
     }
 
-    /// Reads the listeners now and stores what they say.
-    pub(super) async fn read_table(&self, before: Option<&RouteTable>) -> Result<RouteTable, LedgerError> {
-        let mut table = self.gateway.read(self.clock.now()).await?;
+    /// Reads the listeners now and stores what they say. Tags may be taken from `known`, what only we know is taken from
+    /// `before`.
+    pub(super) async fn read_table(
+        &self,
+        before: Option<&RouteTable>,
+        known: Option<&RouteTable>,
+    ) -> Result<RouteTable, LedgerError> {
+        let mut table = self.gateway.read(self.clock.now(), known).await?;
         if let Some(before) = before {
             table.names.clone_from(&before.names);
             table.ways.clone_from(&before.ways);

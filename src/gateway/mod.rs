@@ -14,8 +14,13 @@ use crate::domain::time::Timestamp;
 /// The port to what routes. An adapter sorts every error into a [`Fault`] and never blocks longer than
 /// [`crate::drive::CALL_TIMEOUT`] per call of the service, retries included.
 pub trait Gateway: Sync {
-    /// All rules of all watched listeners.
-    fn read(&self, now: Timestamp) -> impl Future<Output = Result<RouteTable, Fault>> + Send;
+    /// All rules of all watched listeners. With a table read before, only some of the tags it has are asked for again, in
+    /// turns, so that all are within a few minutes; without one all are read now.
+    fn read(
+        &self,
+        now: Timestamp,
+        known: Option<&RouteTable>,
+    ) -> impl Future<Output = Result<RouteTable, Fault>> + Send;
 
     /// The registered targets of these groups and their health. The flag says whether the group has a share of the
     /// requests, and is handed through.

@@ -93,8 +93,8 @@ impl Alb {
 }
 
 impl Gateway for Alb {
-    async fn read(&self, now: Timestamp) -> Result<RouteTable, Fault> {
-        self.read_table(now).await
+    async fn read(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        self.read_table(now, known).await
     }
 
     async fn health(&self, groups: &[(GroupId, bool)]) -> Result<Vec<GroupHealth>, Fault> {

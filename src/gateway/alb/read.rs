@@ -21,6 +21,8 @@ pub(super) const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGro
 const PAGE: i32 = 400;
 /// DescribeTags takes at most 20 ARNs. Source: Elastic Load Balancing API reference.
 const ARNS_PER_DESCRIBE_TAGS: usize = 20;
+/// How many rules' tags are asked for again at a reading: two calls' worth.
+const TAGS_A_READING: usize = 2 * ARNS_PER_DESCRIBE_TAGS;
 /// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
 /// documentation, "Resource tags".
 const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
@@ -31,10 +33,10 @@ const READS: usize = 3;
 pub(super) type Tags = HashMap<String, BTreeMap<String, String>>;
 
 impl Alb {
-    pub(super) async fn read_table(&self, now: Timestamp) -> Result<RouteTable, Fault> {
+    pub(super) async fn read_table(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let mut reads = 1;
         loop {
-            match self.read_once(now).await {
+            match self.read_once(now, known).await {
                 Err(fault)
                     if fault.kind == FaultKind::NotFound && fault.operation == DESCRIBE_TAGS && reads < READS =>
                 {
@@ -45,7 +47,7 @@ impl Alb {
         }
     }
 
-    async fn read_once(&self, now: Timestamp) -> Result<RouteTable, Fault> {
+    async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let described = self.describe_listeners().await?;
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
@@ -53,21 +55,25 @@ impl Alb {
         });
         let rules: Result<Vec<_>, _> = at_once(rules.collect::<Vec<_>>()).await.into_iter().collect();
         let rules = rules?;
-        let mut tagged: Vec<_> = described
-            .iter()
-            .map(|listener| listener.load_balancer.clone())
-            .collect();
-        tagged.extend(rules.iter().flatten().map(|rule| rule.arn.0.clone()));
+        let known = Known::new(now, known);
+        let balancers = described.iter().map(|listener| &listener.load_balancer);
+        let mut tagged: Vec<_> = balancers.filter(|arn| known.balancer(arn).is_none()).cloned().collect();
+        let arns = rules.iter().flatten().map(|rule| &rule.arn);
+        tagged.extend(arns.filter(|arn| known.tags(arn).is_none()).map(|arn| arn.0.clone()));
         tagged.sort();
         tagged.dedup();
         let mut tags = tags_of(&self.client, tagged).await?;
         let homes = self.homes().await?;
         let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
             for rule in &mut rules {
-                rule.tags = tags.remove(&rule.arn.0).unwrap_or_default();
+                let read = tags.remove(&rule.arn.0);
+                rule.tags = read.or_else(|| known.tags(&rule.arn).cloned()).unwrap_or_default();
             }
-            let own_tags = tags.get(&listener.load_balancer);
-            listener.controller = own_tags.and_then(|tags| tags.get(CONTROLLER_TAG).cloned());
+            let read = tags.get(&listener.load_balancer);
+            let controller = read.map(|tags| tags.get(CONTROLLER_TAG).cloned());
+            listener.controller = controller
+                .or_else(|| known.balancer(&listener.load_balancer).cloned())
+                .flatten();
             listener.waker = match (self.wakers.as_slice(), &homes) {
                 ([only], _) => Some(only.clone()),
                 (_, homes) => homes.get(&listener.load_balancer).cloned(),
@@ -151,6 +157,48 @@ impl Alb {
             *self.homes.lock().unwrap_or_else(PoisonError::into_inner) = Some(homes.clone());
         }
         Ok(homes)
+    }
+}
+
+/// What need not be asked again now.
+struct Known<'a> {
+    /// The cluster whose controller owns a load balancer.
+    balancers: BTreeMap<&'a str, &'a Option<String>>,
+    tags: BTreeMap<&'a RouteId, &'a BTreeMap<String, String>>,
+}
+
+impl<'a> Known<'a> {
+    /// All of the table but some of its tags, others each minute. Those of parked rules are ours and nobody's to change.
+    fn new(now: Timestamp, table: Option<&'a RouteTable>) -> Self {
+        let listeners = || table.into_iter().flat_map(|table| &table.listeners);
+        let rules = || listeners().flat_map(|listener| &listener.rules);
+        let changeable: BTreeMap<_, _> = rules()
+            .filter(|rule| rule.parks().is_none())
+            .map(|rule| (&rule.arn, &rule.tags))
+            .collect();
+        let turns = changeable.len().div_ceil(TAGS_A_READING).max(1);
+        let minute = usize::try_from(now.as_second() / 60).unwrap_or_default();
+        let turn = minute % turns;
+        let settled = changeable
+            .into_iter()
+            .enumerate()
+            .filter(|(place, _)| place / TAGS_A_READING != turn)
+            .map(|(_, known)| known);
+        let parked = rules().filter(|rule| rule.parks().is_some());
+        Known {
+            balancers: listeners()
+                .map(|listener| (listener.load_balancer.as_str(), &listener.controller))
+                .collect(),
+            tags: settled.chain(parked.map(|rule| (&rule.arn, &rule.tags))).collect(),
+        }
+    }
+
+    fn balancer(&self, arn: &str) -> Option<&'a Option<String>> {
+        self.balancers.get(arn).copied()
+    }
+
+    fn tags(&self, arn: &RouteId) -> Option<&'a BTreeMap<String, String>> {
+        self.tags.get(arn).copied()
     }
 }
 

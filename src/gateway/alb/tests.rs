@@ -195,7 +195,7 @@ async fn a_rule_deleted_between_rules_and_tags_is_read_around() {
         rules(&[r("arn:backend")]),
         tags(&[("arn:balancer", "x"), (R, "x")]),
     ]);
-    let read = alb(&wire.aws()).read(Timestamp::UNIX_EPOCH).await.unwrap();
+    let read = alb(&wire.aws()).read(Timestamp::UNIX_EPOCH, None).await.unwrap();
     assert_eq!(read.listeners[0].rules.len(), 1);
 
     // A managed rule whose tags are missing must not pass for a stranger's.
@@ -204,7 +204,7 @@ async fn a_rule_deleted_between_rules_and_tags_is_read_around() {
         rules(&[r("arn:backend")]),
         tags(&[("arn:balancer", "x")]),
     ]);
-    let fault = alb(&wire.aws()).read(Timestamp::UNIX_EPOCH).await.unwrap_err();
+    let fault = alb(&wire.aws()).read(Timestamp::UNIX_EPOCH, None).await.unwrap_err();
     assert!(fault.message.contains(R), "{fault}");
 }
 
