@@ -40,6 +40,8 @@ pub struct Config {
     /// How long an instance is `stopping`.
     pub stop: Duration,
     pub idle: Duration,
+    /// How long after its period a point of a metric is published.
+    pub metrics_delay: Duration,
     pub sites: Vec<Site>,
     pub bootstrap: PathBuf,
     pub seed: u64,
@@ -73,6 +75,7 @@ impl Config {
             boot: second(8),
             stop: second(3),
             idle: second(60),
+            metrics_delay: second(60),
             sites: Vec::new(),
             bootstrap: bootstrap.into(),
             seed: 1,
@@ -161,6 +164,7 @@ impl Cloud {
         let mut world = World::new(Settings {
             seed: config.seed,
             stop: config.stop,
+            metrics_delay: config.metrics_delay,
             ..Settings::default()
         });
         // Yesterday, so that a describe that is some seconds stale does not see a world in which nothing exists yet.
