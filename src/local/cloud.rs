@@ -237,14 +237,16 @@ impl Drop for Cloud {
 }
 
 fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAddr, region: &str) -> Function {
+    // Some seconds more than it takes: a point that is looked for too early is a minute in which nothing is known.
+    let published = config.metrics_delay + Duration::from_secs(3);
     let mut env: Vec<(String, String)> = [
         ("AWS_ENDPOINT_URL", format!("http://{api}")),
         ("AUTOSTOPPING_LISTENERS", seeded.listener.clone()),
         ("AUTOSTOPPING_LEDGER", format!("dynamodb:{TABLE}")),
         ("AUTOSTOPPING_WAKER", seeded.waker.clone()),
-        // Nobody wants to wait eight minutes for a demo to fall asleep; metrics are not late here.
+        // Nobody wants to wait eight minutes for a demo to fall asleep.
         ("AUTOSTOPPING_SETTLE", "10s".to_owned()),
-        ("AUTOSTOPPING_METRICS_DELAY", "5s".to_owned()),
+        ("AUTOSTOPPING_METRICS_DELAY", format!("{}s", published.as_secs())),
         ("AUTOSTOPPING_IDLE_MIN", "1s".to_owned()),
     ]
     .into_iter()

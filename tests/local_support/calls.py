@@ -10,6 +10,7 @@ import re
 import sys
 
 import boto3
+import botocore.model
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -20,7 +21,11 @@ options = dict(endpoint_url=sys.argv[1], region_name="us-east-1", aws_access_key
 ec2 = boto3.client("ec2", **options)
 elb = boto3.client("elbv2", **options)
 ddb = boto3.client("dynamodb", **options)
-cloudwatch = boto3.client("cloudwatch", **options)
+cloudwatch = in_json = boto3.client("cloudwatch", **options)
+if not moto:
+    # moto has no CBOR, which is what the SDKs of compiled languages speak.
+    botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS = ("smithy-rpc-v2-cbor",)
+    cloudwatch = boto3.client("cloudwatch", **options)
 results, known = {}, {}
 
 
@@ -306,13 +311,15 @@ def asked(identity="q0", metric="NetworkIn", instance="i-measured", stat="Sum", 
     return {"Id": identity, "MetricStat": {"Metric": metric, "Period": period, "Stat": stat}, **more}
 
 
-def data(name, *queries, begin=0, end=1800, **more):
-    note(f"GetMetricData {name}", lambda: cloudwatch.get_metric_data(
+def data(name, *queries, begin=0, end=1800, client=cloudwatch, **more):
+    note(f"GetMetricData {name}", lambda: client.get_metric_data(
         MetricDataQueries=queries, StartTime=moment(begin), EndTime=moment(end), **more),
         lambda answer: answer["MetricDataResults"])
 
 
 data("newest first", asked())
+data("in JSON", asked(), client=in_json)
+data("refused in JSON", asked(), end=0, client=in_json)
 data("oldest first", asked(), ScanBy="TimestampAscending")
 data("statistics", *(asked(f"q{n}", stat=stat) for n, stat in
                      enumerate(("Sum", "Average", "Minimum", "Maximum", "SampleCount"))))
