@@ -106,7 +106,8 @@ pub struct World {
     buckets: Buckets,
     rng: fastrand::Rng,
     effects: Vec<Effect>,
-    announced: BTreeMap<String, &'static str>,
+    /// How many changes of each instance's state have been told.
+    announced: BTreeMap<String, usize>,
     rotation: u64,
     counts: BTreeMap<String, u64>,
     calls: std::collections::VecDeque<Call>,
@@ -145,15 +146,11 @@ impl World {
         self.settle_health(now);
         self.measure(now);
         for (id, instance) in &self.instances {
-            let (name, _) = instance.life().power.name();
             // The state an instance is found in first is not a change.
-            if self
-                .announced
-                .insert(id.clone(), name)
-                .is_some_and(|before| before != name)
-            {
-                self.effects.push(Effect::Changed(id.clone(), name));
-            }
+            let announced = self.announced.entry(id.clone()).or_insert(instance.changes());
+            let news = instance.states_since(*announced);
+            self.effects.extend(news.map(|name| Effect::Changed(id.clone(), name)));
+            *announced = instance.changes();
         }
         for table in self.tables.values_mut() {
             table.expire(now);
