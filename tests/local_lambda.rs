@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use local_support::{cloud, get, until};
 use proxymanager::local::{Cloud, lambda::Error};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 async fn invoke(cloud: &Cloud, event: &str) -> Result<Value, Error> {
     let answer = cloud.shared.lambda.invoke(Bytes::from(event.to_owned()), false).await?;
@@ -214,6 +214,75 @@ async fn the_function_hears_of_ticks_and_of_state_changes() {
         event["resources"][0],
         format!("arn:aws:ec2:us-east-1:123456789012:instance/{instance}")
     );
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn every_change_of_a_state_is_told_though_it_lasts_no_time_and_is_made_by_hand() {
+    let cloud = cloud(|config| {
+        config.events = true;
+        (config.boot, config.stop) = (Duration::ZERO, Duration::ZERO);
+    })
+    .await;
+    let told = |how_many: usize| {
+        let events = events(&cloud, "EC2 Instance State-change Notification");
+        (events.len() >= how_many).then_some(events)
+    };
+    local_support::control(&cloud, "POST", "instances/site/start", "").await;
+    until("it has heard of the start", || told(2).is_some()).await;
+    local_support::control(&cloud, "POST", "instances/site/stop", "").await;
+    until("it has heard of the stop", || told(4).is_some()).await;
+    let mut events = told(4).unwrap();
+    let mut states: Vec<_> = events.iter().map(|event| event["detail"]["state"].clone()).collect();
+    states.sort_by_key(ToString::to_string);
+    assert_eq!(states, ["pending", "running", "stopped", "stopping"]);
+    let event = events.remove(0);
+    let instance = &cloud.seeded.sites[0].instance;
+    let id = event["id"].as_str().unwrap();
+    let time = event["time"].as_str().unwrap();
+    assert_eq!((id.len(), time.len()), (36, "2026-01-01T10:00:00Z".len()), "{event}");
+    // Source: Amazon EventBridge events reference, "EC2 Instance State-change Notification".
+    let expected = json!({
+        "version": "0",
+        "id": id,
+        "detail-type": "EC2 Instance State-change Notification",
+        "source": "aws.ec2",
+        "account": "123456789012",
+        "time": time,
+        "region": "us-east-1",
+        "resources": [format!("arn:aws:ec2:us-east-1:123456789012:instance/{instance}")],
+        "detail": { "instance-id": instance, "state": event["detail"]["state"] },
+    });
+    assert_eq!(event, expected);
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn a_tick_has_awss_shape_and_does_not_wait_for_the_one_before() {
+    let gate = Gate::new("ticks");
+    let cloud = cloud(|config| {
+        config.tick = Some(Duration::from_millis(50));
+        config.env = gate.env();
+        config.env.push(("TEST_EVENT_PATH".to_owned(), "/gate".to_owned()));
+    })
+    .await;
+    until("ticks overlap", || cloud.shared.lambda.figures().busy >= 3).await;
+    until("they are told", || !events(&cloud, "Scheduled Event").is_empty()).await;
+    gate.open();
+    let event = events(&cloud, "Scheduled Event").remove(0);
+    // Source: Amazon EventBridge user guide, "Creating a rule that runs on a schedule".
+    let expected = json!({
+        "version": "0",
+        "id": event["id"],
+        "detail-type": "Scheduled Event",
+        "source": "aws.events",
+        "account": "123456789012",
+        "time": event["time"],
+        "region": "us-east-1",
+        "resources": ["arn:aws:events:us-east-1:123456789012:rule/autostopping"],
+        "detail": {},
+    });
+    assert_eq!(event, expected);
     cloud.stop().await;
 }
 

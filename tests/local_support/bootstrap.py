@@ -35,6 +35,7 @@ while True:
     path = event.get("path", "/event")
     if "detail-type" in event:
         print(json.dumps(event), flush=True)
+        path = os.environ.get("TEST_EVENT_PATH", path)
     if path == "/function-error":
         call("POST", f"invocation/{request}/error", '{"errorMessage": "on purpose", "errorType": "Test"}')
         continue

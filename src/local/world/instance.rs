@@ -68,6 +68,16 @@ impl Instance {
     pub fn life(&self) -> &Life {
         self.life.latest()
     }
+
+    /// How often its state has changed.
+    pub(super) fn changes(&self) -> usize {
+        self.life.changes()
+    }
+
+    /// EC2's names of the states it has come to after so many changes.
+    pub(super) fn states_since(&self, changes: usize) -> impl Iterator<Item = &'static str> {
+        self.life.since(changes).map(|life| life.power.name().0)
+    }
 }
 
 /// One row of the answer to a start or stop: id, state before, state after.

@@ -11,6 +11,7 @@ const KEPT: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Past<T> {
     values: VecDeque<(Timestamp, T)>,
+    changes: usize,
 }
 
 impl<T: Clone> Past<T> {
@@ -18,6 +19,7 @@ impl<T: Clone> Past<T> {
     pub fn new(now: Timestamp, value: T) -> Self {
         Self {
             values: VecDeque::from([(now, value)]),
+            changes: 0,
         }
     }
 
@@ -27,6 +29,18 @@ impl<T: Clone> Past<T> {
             self.values.pop_front();
         }
         self.values.push_back((now, value));
+        self.changes += 1;
+    }
+
+    /// How often it has changed.
+    pub fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// The values it has come to after so many changes, oldest first.
+    pub fn since(&self, changes: usize) -> impl Iterator<Item = &T> {
+        let new = self.changes.saturating_sub(changes).min(self.values.len());
+        self.values.range(self.values.len() - new..).map(|(_, value)| value)
     }
 
     /// The newest value.
@@ -64,5 +78,8 @@ mod tests {
         assert_eq!(past.as_of(at(19)), Some(&"a"));
         assert_eq!(past.as_of(at(20)), Some(&"b"));
         assert_eq!(past.latest(), &"b");
+        past.set(at(20), "c");
+        assert_eq!(past.since(0).collect::<Vec<_>>(), [&"b", &"c"]);
+        assert_eq!(past.since(past.changes()).count(), 0);
     }
 }
