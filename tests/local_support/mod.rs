@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod story;
+pub mod visitor;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
