@@ -4,6 +4,8 @@
 
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod trouble;
 pub mod visitor;
 
 use std::{

@@ -111,3 +111,17 @@ pub fn record(cloud: &Cloud) -> Option<Value> {
     let body = records.next()?.get("body")?["S"].as_str()?.to_owned();
     serde_json::from_str(&body).ok()
 }
+
+/// Kills every environment of the function, whatever it is at.
+pub fn crash_function(cloud: &Cloud) {
+    let endpoint = format!("AWS_ENDPOINT_URL={}\0", cloud.api_url()).into_bytes();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if environment.windows(endpoint.len()).any(|part| part == endpoint) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+}
