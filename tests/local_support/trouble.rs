@@ -114,7 +114,7 @@ impl Mix {
 
     /// Each trouble alone, for most of the wake.
     pub fn alone() -> Vec<Self> {
-        let all: [(&'static str, Trouble); 17] = [
+        let all: [(&'static str, Trouble); 18] = [
             (
                 "latency",
                 Trouble::Latency {
@@ -122,6 +122,8 @@ impl Mix {
                     jitter: 1_000,
                 },
             ),
+            // Longer than the function waits for any call.
+            ("no answer", Trouble::Latency { ms: 9_000, jitter: 0 }),
             ("throttle", Trouble::Throttle),
             ("no_capacity", Trouble::NoCapacity),
             ("falls_back", Trouble::FallsBack),
