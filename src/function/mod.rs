@@ -114,7 +114,7 @@ impl<C: Compute, G: Gateway, L: Ledger, K: Clock> Function<C, G, L, K> {
             .flatten()
             .filter(|record| record.snapshot.switched);
         if let Some(record) = was_switched
-            && let Some(answer) = hold::on_the_way(driver, managed, &record, &asked, asker).await
+            && let Some(answer) = hold::on_the_way(driver, settings, managed, &record, &asked, asker).await
         {
             return answer;
         }

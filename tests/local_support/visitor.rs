@@ -259,7 +259,7 @@ impl Visitor {
             return first;
         };
         let since = last.elapsed().as_secs_f64() / self.pace;
-        let spread = (2.5 * 2f64.powi(self.script.reloads.min(10) as i32)).min(LONGEST);
+        let spread = (3.5 * 2f64.powi(self.script.reloads.min(10) as i32)).min(LONGEST);
         (spread - since).max(first)
     }
 
