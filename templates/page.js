@@ -121,6 +121,12 @@ const leave = () => {
   location.replace(address);
 };
 const leaveIn = seconds => { clearTimeout(timer); timer = setTimeout(leave, Math.max(0, seconds) * 1000); };
+// At once the first time. For a while after a flip some of the load balancer's nodes still lead here: should the page come back
+// again and again, ever more slowly, so that the third reload comes more than 20 s after the first.
+const leaveFor = least => {
+  const [last, count] = reloads();
+  leaveIn(Math.max(least, count ? (last - Date.now()) / 1000 + Math.min(60, 3.5 * 2 ** count) : 0));
+};
 const leaveAtMostEvery = seconds => Date.now() - reloads()[0] >= seconds * 1000 && (leave(), true);
 
 const wait = seconds => {
@@ -155,9 +161,7 @@ const ready = () => {
     elapsed_seconds: state.elapsed_seconds + passed()};
   at = Date.now();
   render();
-  // At once the first time. Should the page come back again and again, ever more slowly.
-  const [last, count] = reloads();
-  leaveIn(Math.max(0.4, count ? (last - Date.now()) / 1000 + Math.min(60, 2.5 * 2 ** count) : 0));
+  leaveFor(0.4);
 };
 
 const ask = async () => {
@@ -189,7 +193,7 @@ const ask = async () => {
   state = news;
   at = Date.now();
   render();
-  if (state.phase === 'awake') leaveIn(2); else wait(pace());
+  if (state.phase === 'awake') leaveFor(2); else wait(pace());
 };
 
 const look = () => { if (!document.hidden && Date.now() - asked > 2000 && state.phase !== 'awake') ask(); };
@@ -200,5 +204,5 @@ $('wake').addEventListener('click', event => { event.preventDefault(); leave(); 
 
 render();
 setInterval(render, 1000);
-if (state.phase === 'awake') leaveIn(2); else wait(Math.min(3, pace()));
+if (state.phase === 'awake') leaveFor(2); else wait(Math.min(3, pace()));
 })();

@@ -14,6 +14,8 @@ use crate::config::Environment;
 use crate::domain::seen::Wanted;
 
 pub use output::Format;
+#[cfg(feature = "local")]
+pub use seed::seed_asleep;
 
 /// Machines in your own AWS account sleep when nobody uses them and wake when somebody does.
 #[derive(Debug, Parser)]

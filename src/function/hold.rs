@@ -25,9 +25,17 @@ const ON_THE_WAY_AT_MOST: Duration = Duration::from_secs(60);
 /// The longest pause between two looks of one who waits.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a program that comes this long after the flip is kept: two seconds at first, then so much longer each time
+/// that it is sent round three times at most before a flip of 20 s has reached every node (after 2, 7 and 24.5 s).
+/// Clients follow few redirects: Go's follow 10.
+fn round(since_flip: Duration, longest: Duration) -> Duration {
+    PROPAGATION.max(longest.min(since_flip * 5 / 2))
+}
+
 /// The answer to a request that came to the waker although its rule already leads to the backend.
 pub(super) async fn on_the_way<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
     driver: &Driver<C, G, M, L, K>,
+    settings: &Settings,
     managed: &Managed,
     record: &Record,
     asked: &Asked<'_>,
@@ -49,11 +57,25 @@ pub(super) async fn on_the_way<C: Compute, G: Gateway, M: Metrics, L: Ledger, K:
     if asker == Asker::PagePoll {
         return Some(pages::program(now, asked, record));
     }
-    tokio::time::sleep(PROPAGATION).await;
-    Some(match asker {
-        Asker::Browser => pages::switched(asked, &managed.rule.name),
-        Asker::Program | Asker::PagePoll | Asker::Nobody | Asker::HealthCheck => pages::redirect(asked),
-    })
+    if asker == Asker::Browser {
+        tokio::time::sleep(PROPAGATION).await;
+        return Some(pages::switched(asked, &managed.rule.name));
+    }
+    let pause = round(since(now, flipped), settings.hold_limit);
+    if pause > PROPAGATION && !may_be_held(driver, settings).await {
+        return Some(pages::program(now, asked, record));
+    }
+    tokio::time::sleep(pause).await;
+    Some(pages::redirect(asked))
+}
+
+/// Enters one more held request, unless there are as many as are allowed.
+async fn may_be_held<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
+    driver: &Driver<C, G, M, L, K>,
+    settings: &Settings,
+) -> bool {
+    let held = driver.ledger.enter_hold(driver.clock.now(), settings.hold_limit).await;
+    held.is_ok_and(|held| held <= settings.max_held)
 }
 
 /// Keeps a program's request until its rule is awake or the limit is reached. The client leaving cancels nothing: the
@@ -66,8 +88,7 @@ pub(super) async fn wait<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock
     asked: &Asked<'_>,
 ) -> Answer {
     let limit = after(driver.clock.now(), settings.hold_limit);
-    let held = driver.ledger.enter_hold(driver.clock.now(), settings.hold_limit).await;
-    if !held.is_ok_and(|held| held <= settings.max_held) {
+    if !may_be_held(driver, settings).await {
         return pages::program(driver.clock.now(), asked, &record);
     }
     loop {

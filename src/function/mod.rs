@@ -113,7 +113,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
         };
         if let Some(record) = record.as_ref().filter(|record| record.snapshot.switched)
-            && let Some(answer) = hold::on_the_way(driver, managed, record, &asked, asker).await
+            && let Some(answer) = hold::on_the_way(driver, settings, managed, record, &asked, asker).await
         {
             return answer;
         }

@@ -265,6 +265,11 @@ note("UpdateItem", lambda: ddb.update_item(
 note("UpdateItem new", lambda: ddb.update_item(
     TableName="autostopping", Key={"pk": text("r"), "sk": text("new")}, UpdateExpression="SET n = if_not_exists(n, :one)",
     ExpressionAttributeValues={":one": number(1)}, ReturnValues="ALL_NEW"))
+counter = dict(TableName="autostopping", Key=dict(key, sk={"S": "counter"}), UpdateExpression="ADD n :one SET who = :w",
+               ReturnValues="UPDATED_NEW")
+# Of an item that the update makes moto answers the key too, which AWS does not.
+ddb.update_item(ExpressionAttributeValues={":one": number(1), ":w": text("a")}, **counter)
+note("UpdateItem counts", lambda: ddb.update_item(ExpressionAttributeValues={":one": number(1), ":w": text("b")}, **counter))
 note("UpdateItem conflict", lambda: ddb.update_item(
     TableName="autostopping", Key=key, UpdateExpression="SET who = :w", ConditionExpression="version < :w",
     ExpressionAttributeValues={":w": number(1)}))

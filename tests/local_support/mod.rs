@@ -2,6 +2,14 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod browser;
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod story;
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod trouble;
+pub mod visitor;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},

@@ -108,10 +108,24 @@ pub fn item_of_refusal(world: &mut World, params: &Map<String, Value>) -> Option
     table.get(&key).filter(|_| wanted).cloned()
 }
 
+fn is_key(params: &Map<String, Value>, name: &str) -> bool {
+    params.get("Key").is_some_and(|key| key.get(name).is_some())
+}
+
 fn attributes(params: &Map<String, Value>, before: Option<Item>, after: Option<Item>) -> Value {
     let shown = match params.get("ReturnValues").and_then(Value::as_str) {
         Some("ALL_OLD") => before,
         Some("ALL_NEW") => after,
+        // What an update sets to what it was is left out, which AWS would name.
+        Some("UPDATED_NEW") => after.map(|after| {
+            let changed =
+                |(name, value): &(String, Value)| before.as_ref().and_then(|item| item.get(name)) != Some(value);
+            after
+                .into_iter()
+                .filter(changed)
+                .filter(|(name, _)| !is_key(params, name))
+                .collect()
+        }),
         _ => None,
     };
     shown.map_or_else(|| json!({}), |item| json!({ "Attributes": item }))
