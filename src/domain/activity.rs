@@ -98,7 +98,9 @@ impl Question {
                 .iter()
                 .all(|backend| alive(backend).is_some_and(|minutes| minutes.contains(&minute)))
         };
-        let used = minutes(self.from, known_until).filter(|minute| requested(*minute) || !proven(*minute));
+        // A request is a use, however little is known of its minute; a missing point is one only when later ones are there.
+        let unproven = |minute: Timestamp| minute < known_until && !proven(minute);
+        let used = minutes(self.from, self.until).filter(|minute| requested(*minute) || unproven(*minute));
         Tally {
             known_until,
             last_use: used.last().map(|minute| after(minute, MINUTE)),

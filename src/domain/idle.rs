@@ -120,6 +120,7 @@ impl Look<'_> {
                 };
             }
             Wanted::Asleep => {
+                self.record.kept_by = None;
                 let used = match (tally.last_use, busy) {
                     (Some(_), _) => Some("requests arrived until the switch, or cannot be excluded".to_owned()),
                     (None, Burden::Busy(why)) => Some(why),
@@ -129,7 +130,9 @@ impl Look<'_> {
                     }
                     (None, Burden::Unknown(_)) => None,
                 };
-                if let Some(why) = used {
+                // What has gone down meanwhile, by a hand or by itself, is not started for what it was asked before.
+                let up = self.machines().map_or(true, |machines| machines.iter().any(is_up));
+                if let Some(why) = used.filter(|_| up) {
                     wish::want(self, Wanted::Awake, why);
                 }
             }

@@ -90,6 +90,8 @@ impl Look<'_> {
                 return Phase::Stopping;
             }
             self.record.failures.retain(|of, _| *of == Attempt::Park);
+            // Nothing is left to stop, so nothing is left to prove.
+            self.record.prove_from = None;
             if self.record.snapshot.phase != Phase::Asleep {
                 let why = self.record.wanted_by.clone();
                 self.event(EventKind::Slept, why);

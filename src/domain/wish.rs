@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::activity::{MINUTE, floor};
 use super::look::Look;
 use super::plan::EventKind;
 use super::record::{Attempt, Record};
 use super::rule::{Problem, Side};
 use super::seen::{Power, ResourceSeen, Stimulus, Wanted};
-use super::time::{Timestamp, after, since};
+use super::time::{Timestamp, after, before, since};
 
 pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Problem]) {
     if !look.record.adopted {
@@ -191,6 +192,11 @@ fn give_up(look: &mut Look<'_>) {
             Wanted::Asleep,
             "the wake failed and nobody asked for it any more".to_owned(),
         );
+        // A route that could be flipped may be in use, whatever became of the others.
+        if !look.all_surely_on(Side::Waker) {
+            let unused_since = before(look.now, look.rule.policy.idle);
+            look.record.prove_from = Some(floor(unused_since, MINUTE));
+        }
     }
 }
 

@@ -150,6 +150,7 @@ impl Shape {
             denials: BTreeMap::new(),
             blind_machines: None,
             blind_health: None,
+            traffic: None,
             counts: BTreeMap::new(),
             in_flight: Vec::new(),
             violations: Vec::new(),

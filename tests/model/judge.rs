@@ -75,6 +75,7 @@ impl World {
 
     /// I2: all routes have been on the waker for as long as it takes to settle.
     fn judge_stop(&mut self) {
+        self.judge_unused();
         let settle = self.shape.settle as Time;
         for index in 0..self.routes.len() {
             let route = &self.routes[index];
@@ -91,6 +92,15 @@ impl World {
                 }
                 Some(_) => {}
             }
+        }
+    }
+
+    /// What sleeps because nobody uses it has not been used for `idle`.
+    fn judge_unused(&mut self) {
+        let idle = self.stored.as_ref().is_some_and(|record| record.prove_from.is_some());
+        let used = self.traffic.as_ref().and_then(|traffic| traffic.last);
+        if let Some(used) = used.filter(|used| idle && self.now - used < self.shape.idle as Time) {
+            self.violated(format!("stopped as idle {} s after its last use", self.now - used));
         }
     }
 

@@ -9,6 +9,7 @@ pub mod calls;
 pub mod drive;
 pub mod judge;
 pub mod story;
+pub mod traffic;
 
 use std::collections::BTreeMap;
 
@@ -96,6 +97,8 @@ pub struct World {
     /// Which Describes fail.
     pub blind_machines: Option<proxymanager::domain::fault::FaultKind>,
     pub blind_health: Option<proxymanager::domain::fault::FaultKind>,
+    /// Who uses the site; without it no metric is ever asked for.
+    pub traffic: Option<traffic::Traffic>,
     pub counts: BTreeMap<&'static str, u32>,
     pub in_flight: Vec<calls::Call>,
     /// What the judge found.
@@ -256,13 +259,14 @@ impl World {
                 targets: members.iter().map(|machine| target(*machine)).collect(),
             });
         let blind = |kind: Option<_>, operation: &str| kind.map(|kind| calls::fault(kind, operation));
+        let counted = self.counted(&record);
         Seen {
             record,
             routes: routes.routes,
             resources: blind(self.blind_machines, "ec2:DescribeInstances").map_or(Ok(machines.machines), Fact::Err),
             health: blind(self.blind_health, "elasticloadbalancing:DescribeTargetHealth")
                 .map_or_else(|| Ok(groups.collect()), Fact::Err),
-            counted: None,
+            counted,
         }
     }
 }

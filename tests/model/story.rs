@@ -283,7 +283,10 @@ impl World {
                 .push(format!("I5: next check at {} at {now}", plan.next_check));
         }
         let woke = plan.record.wanted == Wanted::Awake && (seen.record.wanted == Wanted::Asleep);
+        // What is being put to sleep as idle turns out to be in use, and has not been stopped yet.
+        let proven_used = seen.record.prove_from.is_some() && self.machines.iter().any(|m| m.power == Power::Running);
         let may_wake = match stimulus {
+            _ if proven_used => true,
             Stimulus::Request { .. } | Stimulus::Command { .. } => true,
             Stimulus::Tick | Stimulus::StateChange => self
                 .machines
