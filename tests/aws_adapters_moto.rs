@@ -103,7 +103,7 @@ async fn reads_rules_tags_wakers_and_controllers() {
 
     let table = account
         .alb_with(vec![second.clone(), world.listener.clone()], &[&world.waker])
-        .read(NOW)
+        .read(NOW, None)
         .await
         .unwrap();
     assert_eq!(table.read_at, NOW);
@@ -134,18 +134,18 @@ async fn reads_rules_tags_wakers_and_controllers() {
     );
     let unused = world.group("unused");
     let several = account.alb_with(vec![world.listener.clone()], &[&unused, &world.waker]);
-    let table = several.read(NOW).await.unwrap();
+    let table = several.read(NOW, None).await.unwrap();
     assert_eq!(table.listeners[0].controller.as_deref(), Some("prod"));
     assert_eq!(table.listeners[0].waker, Some(GroupId(world.waker.clone())));
     // A waker that a rule names only now is found without a restart.
     world.route("w.example.com", "30", &actions(Shape::Plain, &unused, None), &[]);
-    let table = several.read(NOW).await.unwrap();
+    let table = several.read(NOW, None).await.unwrap();
     assert_eq!(table.listeners[0].waker, Some(GroupId(unused)));
 
     let gone = account.alb_with(vec![format!("{}0", world.listener)], &[]);
-    assert_eq!(gone.read(NOW).await.unwrap_err().kind, FaultKind::NotFound);
+    assert_eq!(gone.read(NOW, None).await.unwrap_err().kind, FaultKind::NotFound);
     let none = account.alb_with(vec![], &[]);
-    assert_eq!(none.read(NOW).await.unwrap().listeners, []);
+    assert_eq!(none.read(NOW, None).await.unwrap().listeners, []);
 }
 
 #[tokio::test]
@@ -182,13 +182,13 @@ async fn parks_exactly_once() {
     let to_site = actions(Shape::Plain, &site.group, None);
     world.route("last.example.com", "50000", &to_site, &[]);
     let route = RouteId(site.rule.clone());
-    let before = alb.read(NOW).await.unwrap();
+    let before = alb.read(NOW, None).await.unwrap();
     let original = rule_of(&before, &site.rule).actions;
 
     // Twice with the same, older table: the second finds what the first made.
     alb.park(&before, &route, &original).await.unwrap();
     alb.park(&before, &route, &original).await.unwrap();
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     let [parked] = copies(&table, &site.rule).try_into().unwrap();
     assert_eq!(parked.priority, Some(49_999));
     assert_eq!(parked.tags, BTreeMap::from([(TAG_PARKS.to_owned(), site.rule.clone())]));
@@ -220,17 +220,17 @@ async fn parks_exactly_once() {
             ("Tags.member.1.Value", &site.rule),
         ],
     );
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     assert!(matches!(table.parked(&route), Parked::Many(copies) if copies.len() == 3));
     alb.park(&table, &route, &original).await.unwrap();
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     assert_eq!(copies(&table, &site.rule), std::slice::from_ref(&parked));
 
     // A different original: P follows, in place.
     let weighted = world.site("weighted.example.com", "11", Shape::WeightedSticky, &[]);
-    let changed = rule_of(&alb.read(NOW).await.unwrap(), &weighted.rule).actions;
+    let changed = rule_of(&alb.read(NOW, None).await.unwrap(), &weighted.rule).actions;
     alb.park(&table, &route, &changed).await.unwrap();
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     let [refreshed] = copies(&table, &site.rule).try_into().unwrap();
     assert_eq!(
         (&refreshed.arn, &refreshed.conditions),
@@ -250,9 +250,9 @@ async fn parks_exactly_once() {
             ),
         ],
     );
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     alb.park(&table, &route, &changed).await.unwrap();
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     let [closed] = copies(&table, &site.rule).try_into().unwrap();
     let shown = serde_json::to_string(&closed.conditions).unwrap();
     assert!(
@@ -264,7 +264,7 @@ async fn parks_exactly_once() {
     let waker = table.listeners[0].rules.last().unwrap().actions.clone();
     let fault = alb.park(&table, &route, &waker).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Conflict);
-    assert_eq!(copies(&alb.read(NOW).await.unwrap(), &site.rule), [closed]);
+    assert_eq!(copies(&alb.read(NOW, None).await.unwrap(), &site.rule), [closed]);
 }
 
 #[tokio::test]
@@ -276,7 +276,7 @@ async fn a_flip_there_and_back_changes_nothing() {
         let host = format!("h{place}.example.com");
         let site = world.site(&host, &place.to_string(), shape, &[IDLE]);
         let route = RouteId(site.rule.clone());
-        let table = alb.read(NOW).await.unwrap();
+        let table = alb.read(NOW, None).await.unwrap();
         let (before, raw_before) = (rule_of(&table, &site.rule), world.api.rule(&site.rule));
         let logins = before.actions.len() - 1;
 
@@ -284,7 +284,7 @@ async fn a_flip_there_and_back_changes_nothing() {
         for _ in 0..2 {
             alb.flip_to_waker(&table, &route, &before.actions).await.unwrap();
         }
-        let asleep = rule_of(&alb.read(NOW).await.unwrap(), &site.rule);
+        let asleep = rule_of(&alb.read(NOW, None).await.unwrap(), &site.rule);
         assert_eq!(asleep.actions[..logins], before.actions[..logins], "{shape:?}");
         let waker = vec![(GroupId(world.waker.clone()), 1)];
         assert_eq!(final_action(&asleep.actions).unwrap().groups(), waker, "{shape:?}");
@@ -294,7 +294,7 @@ async fn a_flip_there_and_back_changes_nothing() {
         for _ in 0..2 {
             alb.flip_to_backend(&route, &before.actions).await.unwrap();
         }
-        let awake = alb.read(NOW).await.unwrap();
+        let awake = alb.read(NOW, None).await.unwrap();
         let json = |rule: &ListenerRule| serde_json::to_string_pretty(rule).unwrap();
         assert_eq!(json(&rule_of(&awake, &site.rule)), json(&before), "{shape:?}");
         assert_eq!(world.api.rule(&site.rule), raw_before, "{shape:?}");
@@ -314,7 +314,7 @@ async fn a_flip_never_overwrites_what_somebody_changed() {
     let site = world.site("a.example.com", "1", Shape::Plain, &[IDLE]);
     let other = world.site("b.example.com", "2", Shape::Plain, &[]);
     let route = RouteId(site.rule.clone());
-    let table = alb.read(NOW).await.unwrap();
+    let table = alb.read(NOW, None).await.unwrap();
     let original = rule_of(&table, &site.rule).actions;
 
     // Another group, other weights, a mixture with the waker.
@@ -334,7 +334,7 @@ async fn a_flip_never_overwrites_what_somebody_changed() {
 
     // From the waker to no backend at all.
     account.set_actions(&site.rule, &actions(Shape::Plain, &world.waker, None));
-    let asleep = rule_of(&alb.read(NOW).await.unwrap(), &site.rule).actions;
+    let asleep = rule_of(&alb.read(NOW, None).await.unwrap(), &site.rule).actions;
     for no_backend in [&asleep[..], &[]] {
         let fault = alb.flip_to_backend(&route, no_backend).await.unwrap_err();
         assert_eq!(fault.kind, FaultKind::Conflict);
@@ -343,7 +343,7 @@ async fn a_flip_never_overwrites_what_somebody_changed() {
     // A login added while the rule sleeps stays.
     account.set_actions(&site.rule, &actions(Shape::Cognito, &world.waker, None));
     alb.flip_to_backend(&route, &original).await.unwrap();
-    let after = rule_of(&alb.read(NOW).await.unwrap(), &site.rule).actions;
+    let after = rule_of(&alb.read(NOW, None).await.unwrap(), &site.rule).actions;
     assert_eq!(after[0].kind, "authenticate-cognito");
     assert_eq!(final_action(&after).unwrap().groups(), original[0].groups());
 
