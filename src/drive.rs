@@ -338,7 +338,7 @@ fn fresh_enough(now: Timestamp, record: &Record, stimulus: &Stimulus) -> bool {
     let nothing_new = match stimulus {
         Stimulus::Request { .. } => record.wanted == Wanted::Awake,
         Stimulus::Tick => true,
-        Stimulus::StateChange | Stimulus::Command { .. } => false,
+        Stimulus::StateChange | Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => false,
     };
     record.adopted && nothing_new && now < record.next_check
 }
@@ -348,7 +348,7 @@ fn may_be_skipped(record: &Record, stimulus: &Stimulus) -> bool {
     match stimulus {
         Stimulus::Request { .. } => record.adopted && record.wanted == Wanted::Awake,
         Stimulus::Tick | Stimulus::StateChange => true,
-        Stimulus::Command { .. } => false,
+        Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => false,
     }
 }
 

@@ -12,10 +12,10 @@ use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::RuleName;
 use crate::domain::seen::{Stimulus, Wanted};
-use crate::domain::time::until;
+use crate::domain::time::{after, until};
 use crate::drive::{Effort, Looked};
-use crate::ledger::LedgerError;
 use crate::ledger::dynamodb::DynamoDb;
+use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Managed;
 use crate::wiring::{self, AwsDriver};
 
@@ -120,6 +120,16 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
             "last request",
             record.last_request.map(report::time).unwrap_or_default(),
         );
+        row("last use", record.last_use.map(report::time).unwrap_or_default());
+        row(
+            "keep awake",
+            record
+                .keep_awake_until
+                .filter(|until| *until > now)
+                .map(|until| format!("until {}", report::time(until)))
+                .unwrap_or_default(),
+        );
+        row("kept awake by", record.kept_by.clone().unwrap_or_default());
         row(
             "routes",
             managed
@@ -169,6 +179,69 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
                 .collect::<Vec<_>>()
                 .join("\n"),
         );
+        table
+    });
+    Ok(())
+}
+
+/// Keeps a rule from being found idle for a while.
+pub async fn keep_awake(
+    context: &Context,
+    name: &str,
+    duration: Option<Duration>,
+    format: Format,
+) -> Result<(), CommandError> {
+    let managed = context.rule(name).await?;
+    let until = duration.map(|duration| after(SystemClock.now(), duration));
+    let who = "proxymanager".to_owned();
+    let stimulus = Stimulus::KeepAwake { until, who };
+    let record = context.driver.look(&managed, &stimulus, Effort::Fresh).await?.record;
+    match format {
+        Format::Json => line(format_args!("{:#}", report::json(&managed, &record))),
+        Format::Table => {
+            let name = &managed.rule.name;
+            match record.keep_awake_until {
+                Some(until) => line(format_args!("{name}: not idle before {}", report::time(until))),
+                None => line(format_args!("{name}: idle as its tag says")),
+            }
+            if record.wanted == Wanted::Asleep {
+                line(format_args!(
+                    "{name} is {}: `proxymanager wake {name}` wakes it",
+                    words(&record)
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The newest events of one rule or of all, newest first.
+pub async fn history(context: &Context, name: Option<&str>, most: usize, format: Format) -> Result<(), CommandError> {
+    let names = match name {
+        Some(name) => vec![context.rule(name).await?.rule.name],
+        None => {
+            let rules = context.driver.rules_now().await?;
+            rules.iter().map(|managed| managed.rule.name.clone()).collect()
+        }
+    };
+    let mut events = Vec::new();
+    for rule in names {
+        let of_rule = context.driver.ledger.history(&rule, most).await?;
+        events.extend(of_rule.into_iter().map(|event| (rule.clone(), event)));
+    }
+    events.sort_by(|(_, one), (_, other)| other.at.cmp(&one.at));
+    events.truncate(most);
+    let value = events.iter().map(|(rule, event)| report::event(rule, event)).collect();
+    print(format, &Value::Array(value), || {
+        let mut table = table(&["when", "rule", "what", "why"]);
+        for (rule, event) in &events {
+            table.add_row(vec![
+                report::time(event.at),
+                rule.to_string(),
+                report::what(event.kind).to_owned(),
+                event.why.clone(),
+            ]);
+        }
         table
     });
     Ok(())

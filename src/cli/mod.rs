@@ -7,6 +7,7 @@ mod report;
 mod seed;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -63,6 +64,25 @@ enum OfRules {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Keep a rule from being found idle for a while; it wakes nothing.
+    KeepAwake {
+        /// The rule's name.
+        rule: String,
+        /// For how long, such as 2h or 3days; at most 30 days.
+        #[arg(value_parser = for_how_long, required_unless_present = "off")]
+        duration: Option<Duration>,
+        /// Take it back.
+        #[arg(long, conflicts_with = "duration")]
+        off: bool,
+    },
+    /// Show what happened: who or what woke rules and put them to sleep, and when.
+    History {
+        /// The rule's name; all rules without it.
+        rule: Option<String>,
+        /// How many events to show at most.
+        #[arg(long, default_value_t = 50)]
+        last: usize,
+    },
 }
 
 /// Exit codes, as promised to scripts. Usage errors (2) are clap's.
@@ -78,6 +98,15 @@ pub async fn run(cli: Cli) -> ExitCode {
     }
 }
 
+fn for_how_long(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST && !duration.is_zero() => Ok(duration),
+        Ok(_) => Err("allowed: more than nothing and at most 30 days".to_owned()),
+        Err(error) => Err(format!("{error}; write it as 90m, 2h or 3days")),
+    }
+}
+
 async fn of_rules(command: OfRules, format: Format) -> ExitCode {
     let context = match command::Context::new(&Environment).await {
         Ok(context) => context,
@@ -90,6 +119,8 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
         OfRules::List => command::list(&context, format).await,
         OfRules::Status { rule } => command::status(&context, &rule, format).await,
         OfRules::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
+        OfRules::KeepAwake { rule, duration, .. } => command::keep_awake(&context, &rule, duration, format).await,
+        OfRules::History { rule, last } => command::history(&context, rule.as_deref(), last, format).await,
         OfRules::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
     };
     match result {

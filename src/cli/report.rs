@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::domain::phase::Phase;
+use crate::domain::plan::{Event, EventKind};
 use crate::domain::record::Record;
+use crate::domain::rule::RuleName;
 use crate::domain::seen::Wanted;
 use crate::domain::time::{Timestamp, since};
 use crate::rules::Managed;
@@ -19,6 +21,10 @@ pub fn json(managed: &Managed, record: &Record) -> Value {
         "wanted_since": record.wanted_since,
         "wanted_by": record.wanted_by,
         "last_request": record.last_request,
+        "awake_since": record.awake_since,
+        "last_use": record.last_use,
+        "keep_awake_until": record.keep_awake_until,
+        "kept_by": record.kept_by,
         "idle_seconds": managed.rule.policy.idle.as_secs(),
         "dry_run": managed.rule.policy.dry_run,
         "routes": managed.routes.iter().map(|route| json!({
@@ -58,5 +64,22 @@ pub fn wanted(wanted: Wanted) -> &'static str {
     match wanted {
         Wanted::Awake => "awake",
         Wanted::Asleep => "asleep",
+    }
+}
+
+/// An event as a script gets it.
+pub fn event(rule: &RuleName, event: &Event) -> Value {
+    json!({ "rule": rule, "at": event.at, "what": event.kind, "why": event.why })
+}
+
+pub fn what(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::WakeWanted => "wake wanted",
+        EventKind::SleepWanted => "sleep wanted",
+        EventKind::Woke => "woke",
+        EventKind::Slept => "slept",
+        EventKind::Failed => "failed",
+        EventKind::Released => "released",
+        EventKind::KeptAwake => "keep awake",
     }
 }

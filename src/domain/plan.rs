@@ -76,6 +76,8 @@ pub enum EventKind {
     Failed,
     /// No longer managed.
     Released,
+    /// Told to be kept awake for a while, or no longer.
+    KeptAwake,
 }
 
 /// While something is expected to happen, look this often.

@@ -18,6 +18,8 @@ pub enum Stimulus {
     StateChange,
     /// An operator's word.
     Command { wanted: Wanted, who: String },
+    /// An operator's word that the rule is not idle before `until`; none takes it back.
+    KeepAwake { until: Option<Timestamp>, who: String },
 }
 
 /// What a rule shall be.

@@ -39,6 +39,7 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
                 look.record.last_request = Some(look.now);
             }
         }
+        Stimulus::KeepAwake { until, who } => keep_awake(look, *until, who),
         Stimulus::Tick | Stimulus::StateChange => {}
     }
 }
@@ -220,5 +221,23 @@ fn give_in(look: &mut Look<'_>) {
         want(look, Wanted::Awake, why.clone());
         look.record.kept_by = Some(why);
         look.record.failures.insert(refused.of, refused);
+    }
+}
+
+/// It wakes nothing that sleeps, and brings back what was found idle and is not stopped yet.
+fn keep_awake(look: &mut Look<'_>, until: Option<Timestamp>, who: &str) {
+    let until = until.filter(|until| *until > look.now);
+    if look.record.keep_awake_until == until {
+        return;
+    }
+    let why = match until {
+        Some(until) => format!("until {until:.0}, command of {who}"),
+        None => format!("no longer, command of {who}"),
+    };
+    look.event(EventKind::KeptAwake, why);
+    look.record.keep_awake_until = until;
+    let found_idle = look.record.wanted == Wanted::Asleep && look.record.prove_from.is_some();
+    if until.is_some() && found_idle {
+        want(look, Wanted::Awake, format!("kept awake by command of {who}"));
     }
 }

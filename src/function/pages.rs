@@ -34,20 +34,18 @@ impl<'r> Asked<'r> {
         }
     }
 
-    /// Who asked, for the history: the address that ALB saw, and the path.
+    /// Who asked, for the history: the address that ALB saw, the path, and what it says to be.
     pub(super) fn who(&self) -> String {
         let peer = self
             .request
             .peer()
             .map_or_else(|| "an unknown address".to_owned(), |peer| peer.to_string());
-        let path: String = self
-            .request
-            .path
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(120)
-            .collect();
-        format!("{peer} for {path}")
+        let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(120).collect::<String>();
+        let path = short(&self.request.path);
+        match self.request.header("user-agent") {
+            Some(agent) => format!("{peer} for {path} with {}", short(agent)),
+            None => format!("{peer} for {path}"),
+        }
     }
 
     /// The same URL again, safe to be written into a header or a page.

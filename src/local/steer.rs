@@ -42,6 +42,8 @@ pub enum Action {
         #[arg(required = true, value_name = "FAULT=VALUE")]
         settings: Vec<String>,
     },
+    /// Print the environment for `proxymanager list` and all other commands: eval "$(proxymanager local env)"
+    Env,
     /// Show something as JSON
     Show {
         #[arg(value_parser = ["world", "faults", "calls", "access", "output", "lambda", "table"])]
@@ -58,6 +60,7 @@ impl Action {
             Self::Stop { instance } => post(format!("instances/{instance}/stop")),
             Self::Crash { instance } => post(format!("instances/{instance}/crash")),
             Self::DeleteParked { rule } => post(format!("rules/{rule}/delete-parked")),
+            Self::Env => Ok((Method::GET, "environment".to_owned(), String::new())),
             Self::Show { what } => Ok((Method::GET, what.clone(), String::new())),
             Self::Fault { settings } if settings == &["off"] => {
                 Ok((Method::DELETE, "faults".to_owned(), String::new()))
@@ -101,7 +104,10 @@ pub async fn steer(action: &Action, port: u16) -> ExitCode {
     match send(port, call).await {
         Ok((200, answer)) => {
             // A reader that has seen enough (`| head`) is no reason to fail.
-            let _ = writeln!(io::stdout(), "{answer:#}");
+            let _ = match (action, &answer) {
+                (Action::Env, Value::Object(variables)) => exports(variables, io::stdout()),
+                _ => writeln!(io::stdout(), "{answer:#}"),
+            };
             ExitCode::SUCCESS
         }
         Ok((_, answer)) => {
@@ -117,6 +123,15 @@ pub async fn steer(action: &Action, port: u16) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As a shell reads it; no value has a quote in it, but one that had could do no harm.
+fn exports(variables: &Map<String, Value>, mut out: impl Write) -> io::Result<()> {
+    for (key, value) in variables {
+        let value = value.as_str().unwrap_or_default().replace('\'', r"'\''");
+        writeln!(out, "export {key}='{value}'")?;
+    }
+    Ok(())
 }
 
 async fn send(port: u16, (method, path, body): (Method, String, String)) -> Result<(u16, Value), BoxError> {

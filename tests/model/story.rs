@@ -288,6 +288,7 @@ impl World {
         let may_wake = match stimulus {
             _ if proven_used => true,
             Stimulus::Request { .. } | Stimulus::Command { .. } => true,
+            Stimulus::KeepAwake { .. } => false,
             Stimulus::Tick | Stimulus::StateChange => self
                 .machines
                 .iter()

@@ -7,6 +7,7 @@
 //! | `GET table` | the items of every table |
 //! | `GET calls`, `DELETE calls` | AWS calls by name and one by one; forgets them |
 //! | `GET access`, `GET output` | the access log; what programs wrote |
+//! | `GET environment` | what `proxymanager` needs in its environment to see this cloud |
 //! | `GET lambda`, `DELETE lambda` | figures of the function; ends its idle environments |
 //! | `POST lambda` | invokes the function with the body as event |
 //! | `GET faults`, `PATCH faults`, `DELETE faults` | faults; sets those named; all off |
@@ -47,6 +48,7 @@ pub async fn answer(shared: &Arc<Shared>, method: &Method, path: &str, body: &By
         }
         ("GET", ["access"]) => Ok(json!(shared.log.accesses())),
         ("GET", ["output"]) => Ok(json!(shared.log.lines())),
+        ("GET", ["environment"]) => Ok(json!(shared.lambda.environment())),
         ("GET", ["lambda"]) => Ok(json!(shared.lambda.figures())),
         ("DELETE", ["lambda"]) => {
             shared.lambda.forget();

@@ -130,12 +130,8 @@ fn command(function: &Function, address: &str) -> Command {
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/local"),
         ("AWS_LAMBDA_LOG_STREAM_NAME", address),
-        ("AWS_REGION", &function.region),
-        ("AWS_DEFAULT_REGION", &function.region),
-        ("AWS_ACCESS_KEY_ID", "local"),
-        ("AWS_SECRET_ACCESS_KEY", "local"),
-        ("AWS_SESSION_TOKEN", "local"),
     ]);
+    command.envs(function.credentials());
     command.envs(function.env.iter().map(|(key, value)| (key, value)));
     command
 }

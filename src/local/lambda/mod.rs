@@ -4,6 +4,7 @@ mod environment;
 mod runtime;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -37,6 +38,19 @@ pub struct Function {
     pub reap: Duration,
     /// Whether an environment stands still between invocations, as on AWS.
     pub freeze: bool,
+}
+
+impl Function {
+    /// What the SDK needs to call the local cloud, and would have from the role of a function.
+    fn credentials(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_REGION", &self.region),
+            ("AWS_DEFAULT_REGION", &self.region),
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AWS_SESSION_TOKEN", "local"),
+        ]
+    }
 }
 
 /// Why an invocation has no answer.
@@ -88,6 +102,16 @@ pub struct Lambda {
 }
 
 impl Lambda {
+    /// What a command line needs in its environment to see what the function sees.
+    pub fn environment(&self) -> BTreeMap<&str, &str> {
+        let own = self
+            .function
+            .env
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()));
+        self.function.credentials().into_iter().chain(own).collect()
+    }
+
     pub fn new(function: Function, clock: Clock, log: Arc<Log>, processes: Processes) -> Self {
         let places = Semaphore::new(function.concurrency);
         Self {
