@@ -31,6 +31,7 @@ use crate::domain::time::{Timestamp, after, until};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError, lease};
 use crate::rules::{Managed, RuleSettings, Rules};
+use crate::telemetry::METRICS;
 
 /// The longest that one call of an adapter may take, retries included.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -275,9 +276,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     async fn finish(&self, record: Record, events: &[Event]) -> Result<Record, LedgerError> {
         let released = Record { lease: None, ..record };
         let version = self.ledger.store(&released).await?;
-        let turned = |kind: EventKind| events.iter().any(|event| event.kind == kind);
-        if turned(EventKind::Failed) {
-            tracing::warn!(rule = %released.rule, phase = ?released.snapshot.phase, "the rule failed");
+        for event in events {
+            tell(&released, event);
         }
         if !events.is_empty() {
             self.ledger.append(&released.rule, events).await?;
@@ -322,6 +322,26 @@ impl Looked {
             record,
             done: Vec::new(),
             withheld: Vec::new(),
+        }
+    }
+}
+
+/// A turn in the life of a rule, for the log and the metrics.
+fn tell(record: &Record, event: &Event) {
+    let rule = record.rule.0.as_str();
+    let (phase, why) = (record.snapshot.phase.name(), event.why.as_str());
+    match event.kind {
+        EventKind::Failed => tracing::warn!(rule, phase, why, "failed"),
+        EventKind::Woke => {
+            tracing::info!(rule, phase, why, "woke");
+            tracing::info!(target: METRICS, rule, Wakes = 1, WakeSeconds = event.took.unwrap_or_default());
+        }
+        EventKind::Slept => {
+            tracing::info!(rule, phase, why, "slept");
+            tracing::info!(target: METRICS, rule, Sleeps = 1);
+        }
+        EventKind::WakeWanted | EventKind::SleepWanted | EventKind::Released | EventKind::KeptAwake => {
+            tracing::info!(rule, phase, why, "{:?}", event.kind);
         }
     }
 }

@@ -74,11 +74,13 @@ pub mod lambda {
     use lambda_runtime::{Error, LambdaEvent, service_fn};
     use serde_json::Value;
     use serde_json::value::RawValue;
+    use tracing::Instrument;
 
     use super::{Aws, AwsDriver, ConfigErrors, DynamoDb, LedgerChoice, Lookup, Settings, driver, owner};
     use crate::activity::cloudwatch::CloudWatch;
     use crate::clock::SystemClock;
     use crate::compute::ec2::Ec2;
+    use crate::config::environment::MetricsChoice;
     use crate::function::Function;
     use crate::gateway::alb::Alb;
     use crate::http::event;
@@ -93,7 +95,10 @@ pub mod lambda {
     /// When the runtime API cannot be reached.
     pub async fn run(lookup: &impl Lookup) -> Result<(), Error> {
         let settings = Settings::read(lookup);
-        telemetry::json(settings.as_ref().map_or("info", |settings| settings.log.as_str()));
+        let (level, metrics) = settings.as_ref().map_or(("info", MetricsChoice::Off), |settings| {
+            (settings.log.as_str(), settings.metrics)
+        });
+        telemetry::json(level, metrics, lookup.get("AWS_LAMBDA_FUNCTION_NAME"));
         match (settings, Aws::from_environment(lookup)) {
             (Ok(settings), Ok(aws)) => match settings.ledger.clone() {
                 LedgerChoice::DynamoDb { table } => {
@@ -124,9 +129,18 @@ pub mod lambda {
         let function: &Function<Ec2, Alb, CloudWatch, L, SystemClock> = &Function::new(state);
         lambda_runtime::run(service_fn(
             async |event: LambdaEvent<Box<RawValue>>| -> Result<Value, Error> {
+                let request_id = event.context.request_id;
                 let event = event::parse(event.payload.get());
+                let correlation_id = event::trace_id(&event).unwrap_or(&request_id).to_owned();
+                let span = tracing::info_span!("invocation", function_request_id = %request_id, %correlation_id);
                 // Boxed: the whole future, inlined, is deeper than the compiler follows.
-                Box::pin(function.handle(&event)).await.map_err(|error| {
+                let result = Box::pin(function.handle(&event).instrument(span.clone())).await;
+                let (calls, throttles) = telemetry::CALLS.take();
+                if calls > 0 {
+                    tracing::info!(target: telemetry::METRICS, AwsCalls = calls, Throttles = throttles);
+                }
+                result.map_err(|error| {
+                    let _in = span.enter();
                     tracing::error!(%error, "the event failed");
                     Error::from(error.to_string())
                 })

@@ -153,6 +153,7 @@ fn event(seconds: u32, why: &str) -> Event {
         at: at(seconds),
         kind: EventKind::Woke,
         why: why.to_owned(),
+        took: None,
     }
 }
 

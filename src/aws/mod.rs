@@ -2,6 +2,7 @@
 //! adapters.
 
 mod bounded;
+mod calls;
 mod faults;
 mod settings;
 #[cfg(test)]
@@ -151,6 +152,7 @@ macro_rules! client {
                 .timeout_config(timeouts())
                 // Answers are small, and every attempt has its time-out.
                 .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .interceptor(calls::Counting)
                 .app_name(app_name());
             config.set_endpoint_url(self.endpoints.$own.clone().or_else(|| self.endpoints.all.clone()));
             $sdk::Client::from_conf(config.build())

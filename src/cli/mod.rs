@@ -112,6 +112,8 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
         Ok(context) => context,
         Err(errors) => {
             eprintln!("{errors}");
+            #[cfg(feature = "local")]
+            eprintln!("To see a local cloud: eval \"$(proxymanager local env)\"");
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };

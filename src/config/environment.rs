@@ -28,8 +28,11 @@ pub const IDLE_MIN: &str = "AUTOSTOPPING_IDLE_MIN";
 /// What is logged: a level, or `TARGET=LEVEL` comma-separated.
 pub const LOG: &str = "AUTOSTOPPING_LOG";
 
+/// Whether metrics are written: `off`, `totals`, or `rules`.
+pub const METRICS: &str = "AUTOSTOPPING_METRICS";
+
 const PREFIX: &str = "AUTOSTOPPING_";
-const ALL: [&str; 9] = [
+const ALL: [&str; 10] = [
     LISTENERS,
     LEDGER,
     WAKER,
@@ -39,6 +42,7 @@ const ALL: [&str; 9] = [
     METRICS_DELAY,
     IDLE_MIN,
     LOG,
+    METRICS,
 ];
 
 pub const DEFAULT_HOLD_LIMIT: Duration = Duration::from_secs(20);
@@ -80,6 +84,18 @@ pub struct Settings {
     pub idle_min: Duration,
     /// A filter `tracing_subscriber` accepts.
     pub log: String,
+    pub metrics: MetricsChoice,
+}
+
+/// Which metrics are written to the log for CloudWatch to take up. Each is a custom metric, priced by the hour in which it
+/// is written, so none is unless somebody wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricsChoice {
+    Off,
+    /// Of all rules together.
+    Totals,
+    /// Of each rule too.
+    Rules,
 }
 
 /// Where the shared memory is.
@@ -117,6 +133,7 @@ impl Settings {
             metrics_delay: reader.duration(METRICS_DELAY, policy::METRICS_DELAY, &METRICS_DELAYS),
             idle_min: reader.duration(IDLE_MIN, DEFAULT_IDLE_MIN, &IDLE_MINS),
             log: reader.log(),
+            metrics: reader.metrics(),
         };
         reader.unknown_keys();
         if reader.bad.is_empty() {
@@ -160,6 +177,22 @@ impl<L: Lookup> Reader<'_, L> {
             self.bad(key, &text, allowed_numbers(range));
             default
         })
+    }
+
+    fn metrics(&mut self) -> MetricsChoice {
+        match self.lookup.get(METRICS).as_deref() {
+            None | Some("off") => MetricsChoice::Off,
+            Some("totals") => MetricsChoice::Totals,
+            Some("rules") => MetricsChoice::Rules,
+            Some(value) => {
+                self.bad.push(BadValue {
+                    key: METRICS.to_owned(),
+                    value: value.to_owned(),
+                    allowed: "off, totals or rules".to_owned(),
+                });
+                MetricsChoice::Off
+            }
+        }
     }
 
     fn log(&mut self) -> String {

@@ -51,6 +51,7 @@ fn the_required_ones_are_enough() {
         metrics_delay: Duration::from_secs(180),
         idle_min: Duration::from_secs(300),
         log: "info".to_owned(),
+        metrics: MetricsChoice::Off,
     };
     assert_eq!(settings, expected);
 }
@@ -64,6 +65,7 @@ fn the_defaults_are_allowed() {
         (METRICS_DELAY, "3m"),
         (IDLE_MIN, "5m"),
         (LOG, "info"),
+        (METRICS, "off"),
     ];
     assert_eq!(Settings::read(&with(&defaults)), Settings::read(&good()));
 }
@@ -82,6 +84,7 @@ fn everything_wrong_is_told_at_once_with_its_key() {
         (METRICS_DELAY, "x"),
         (IDLE_MIN, "x"),
         (LOG, "x"),
+        (METRICS, "x"),
         ("AUTOSTOPPING_HOLD_LIMITS", "20s"),
     ]);
     let mut expected = ALL.to_vec();
@@ -93,7 +96,7 @@ fn everything_wrong_is_told_at_once_with_its_key() {
         text.contains("AUTOSTOPPING_SETTLE = \"x\" cannot be used; allowed: a duration"),
         "{text}"
     );
-    assert_eq!(text.lines().count(), 10);
+    assert_eq!(text.lines().count(), 11);
 }
 
 #[test]

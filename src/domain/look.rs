@@ -28,6 +28,7 @@ impl<'a> Look<'a> {
             at: self.now,
             kind,
             why,
+            took: None,
         });
     }
 

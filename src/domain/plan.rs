@@ -64,6 +64,9 @@ pub struct Event {
     pub kind: EventKind,
     /// Who or what, and why.
     pub why: String,
+    /// Of a wake: how long it took, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]

@@ -242,6 +242,9 @@ impl Look<'_> {
         }
         let why = format!("{}; took {took} s", self.record.wanted_by);
         self.event(EventKind::Woke, why);
+        if let Some(woke) = self.events.last_mut() {
+            woke.took = Some(took);
+        }
     }
 
     /// Remembers what R does, keeps it alive in P, then points R at the waker.

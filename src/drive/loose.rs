@@ -68,6 +68,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             at: now,
             kind: EventKind::Released,
             why: "its listener rule is no longer opted in".to_owned(),
+            took: None,
         };
         self.ledger.append(&held.rule, &[event]).await
     }

@@ -11,6 +11,7 @@ use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::activity::Counted;
+use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rest;
 use crate::domain::rule::{ResourceId, RuleName};
@@ -20,6 +21,7 @@ use crate::domain::time::{Timestamp, after};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::{Managed, Rules};
+use crate::telemetry::METRICS;
 
 /// No look is begun later than this after the beginning of a sweep. A look lasts at most as long as its lease, so what was
 /// begun ends before the next but one Tick; what was left is looked at first then.
@@ -70,6 +72,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 Err(error) => swept.failed.push((managed.rule.name.clone(), error)),
             }
         }
+        tell(&known);
         let mut due = self.due(&table, known).await;
         swept.looked = due.len();
         self.ask_metrics(&table, &mut due).await;
@@ -170,4 +173,16 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             due[place].counted = Some(counted);
         }
     }
+}
+
+/// How many rules stand where, for the metrics.
+fn tell(known: &[(&Managed, Option<Record>)]) {
+    let records = || known.iter().filter_map(|(_, record)| record.as_ref());
+    let count = |is: fn(&Phase) -> bool| records().filter(|record| is(&record.snapshot.phase)).count() as u64;
+    tracing::info!(
+        target: METRICS,
+        AwakeRules = count(|phase| *phase == Phase::Awake),
+        AsleepRules = count(|phase| *phase == Phase::Asleep),
+        FailedRules = count(|phase| matches!(phase, Phase::Failed(_))),
+    );
 }

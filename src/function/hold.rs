@@ -17,6 +17,7 @@ use crate::http::answer::Answer;
 use crate::http::who::Asker;
 use crate::ledger::Ledger;
 use crate::rules::Managed;
+use crate::telemetry::METRICS;
 
 /// Between a flip and sending somebody there: a flip takes a while to reach all of the load balancer's nodes.
 const PROPAGATION: Duration = Duration::from_secs(2);
@@ -88,6 +89,7 @@ pub(super) async fn wait<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock
     asked: &Asked<'_>,
 ) -> Answer {
     let limit = after(driver.clock.now(), settings.hold_limit);
+    tracing::info!(target: METRICS, rule = %managed.rule.name, HeldRequests = 1);
     if !may_be_held(driver, settings).await {
         return pages::program(driver.clock.now(), asked, &record);
     }

@@ -48,6 +48,12 @@ pub fn parse(text: &str) -> Value {
         .unwrap_or_else(|_| serde_json::from_str(&without_lone_surrogates(text)).unwrap_or(Value::Null))
 }
 
+/// The `X-Amzn-Trace-Id` that the load balancer gave a request, by which its access log and ours are compared.
+pub fn trace_id(event: &Value) -> Option<&str> {
+    let of = |headers: &str, pick: fn(&Value) -> Option<&str>| pick(event.get(headers)?.get("x-amzn-trace-id")?);
+    of("headers", Value::as_str).or_else(|| of("multiValueHeaders", |values| values.get(0)?.as_str()))
+}
+
 fn without_lone_surrogates(text: &str) -> String {
     let mut mended = String::with_capacity(text.len());
     let mut rest = text;

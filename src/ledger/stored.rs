@@ -113,6 +113,7 @@ mod tests {
             at: at.parse().unwrap(),
             kind: EventKind::Woke,
             why: why.to_owned(),
+            took: None,
         };
         let whole = event("2026-01-01T00:00:00Z", "z");
         let half = event("2026-01-01T00:00:00.5Z", "a");
