@@ -163,6 +163,11 @@ async fn questions_with_their_own_windows_share_a_call() {
         GroupActivity::default(),
         "a group that nobody measures"
     );
+
+    let apart = [(2, 5), (30, 33)].map(|(from, until)| past.question(std::slice::from_ref(&site), from, until));
+    let answers = past.read(&apart).await;
+    assert_eq!(answers[0].as_ref().unwrap().groups[&site.group], of_site(2..5));
+    assert_eq!(answers[1].as_ref().unwrap().groups[&site.group], of_site(30..33));
     past.cloud.stop().await;
 }
 
