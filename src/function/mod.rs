@@ -3,6 +3,8 @@
 mod hold;
 mod pages;
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::activity::Metrics;
@@ -22,6 +24,10 @@ use crate::ledger::{Ledger, LedgerError};
 use crate::rules::{Found, Managed};
 
 use pages::Asked;
+
+/// Beyond the longest hold, until a request is answered whatever else is still slow. Lambda ends a function that takes
+/// longer than its time-out, and then the load balancer answers a 502 without a word.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// What the function was configured to, or what is wrong with that.
 pub type Configured<C, G, M, L, K> = Result<(Driver<C, G, M, L, K>, Settings), ConfigErrors>;
@@ -59,7 +65,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
     pub async fn handle(&self, event: &Value) -> Result<Value, FunctionError> {
         match Event::read(event) {
             Event::Alb(request) => {
-                let answer = self.answer(&request).await;
+                let answer = self.answer_in_time(&request).await;
                 let answer = if request.method == "HEAD" {
                     answer.without_body()
                 } else {
@@ -71,6 +77,15 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Event::StateChange { instance, .. } => self.state_change(&instance).await,
             Event::Unknown(what) => Err(FunctionError::UnknownEvent(what)),
         }
+    }
+
+    /// What is cut off here is a look that died: its lease outlasts what it had under way, and the next look goes on.
+    async fn answer_in_time(&self, request: &AlbRequest) -> Answer {
+        let Ok((_, settings)) = &self.state else {
+            return self.answer(request).await;
+        };
+        let answer = tokio::time::timeout(settings.hold_limit + GRACE, self.answer(request)).await;
+        answer.unwrap_or_else(|_| pages::unavailable(&Asked::new(request), "AWS answers too slowly right now"))
     }
 
     /// The one table of answers.

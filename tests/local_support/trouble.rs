@@ -114,7 +114,7 @@ impl Mix {
 
     /// Each trouble alone, for most of the wake.
     pub fn alone() -> Vec<Self> {
-        let all: [(&'static str, Trouble); 18] = [
+        let all: [(&'static str, Trouble); 19] = [
             (
                 "latency",
                 Trouble::Latency {
@@ -122,6 +122,8 @@ impl Mix {
                     jitter: 1_000,
                 },
             ),
+            // Just short of what the function waits for a call: a look takes longer than the function may.
+            ("slow", Trouble::Latency { ms: 2_000, jitter: 300 }),
             // Longer than the function waits for any call.
             ("no answer", Trouble::Latency { ms: 9_000, jitter: 0 }),
             ("throttle", Trouble::Throttle),
@@ -150,7 +152,7 @@ impl Mix {
         let mixes = seeded.map(|(seed, (name, trouble))| {
             // What is done by hand is done when there is something to do it to.
             let from = Duration::from_millis(if trouble.lasts() { 0 } else { 2_500 });
-            let to = Duration::from_secs(6);
+            let to = Duration::from_secs(if name == "slow" { 40 } else { 6 });
             Self {
                 seed: seed as u64,
                 boot: Duration::from_millis(200),
