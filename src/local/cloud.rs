@@ -88,7 +88,7 @@ impl Config {
                 ..HealthCheck::default()
             },
             concurrency: 50,
-            function_timeout: second(30),
+            function_timeout: second(60),
             init_timeout: second(10),
             reap: second(300),
             freeze: true,
