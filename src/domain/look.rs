@@ -137,6 +137,17 @@ impl<'a> Look<'a> {
         !self.pauses(Attempt::Start) && start.is_none_or(|start| answered(start) || since(self.now, start) >= patience)
     }
 
+    /// What was dead behind the backend boots by now, and the flip to the waker is still to be made: the look that started
+    /// it could not make it. Launched after our flip there, so that it is not the machine's former life that is seen.
+    pub(super) fn started_again(&self, machines: &[ResourceSeen]) -> bool {
+        let flips = self.record.flips.values().filter(|flip| flip.side == Side::Backend);
+        let flipped = flips.map(|flip| flip.at).max();
+        let again = |m: &ResourceSeen| m.power == Power::Pending && m.launched > flipped;
+        self.record.deadline_at.is_some()
+            && !machines.iter().any(|m| m.power == Power::Running)
+            && machines.iter().any(again)
+    }
+
     fn start_failed_since(&self, start: Timestamp) -> bool {
         let failure = self.record.failures.get(&Attempt::Start);
         failure.is_some_and(|failure| failure.at >= start)

@@ -28,7 +28,7 @@ impl Look<'_> {
             self.note_down(Some(self.now));
         }
         self.start(machines);
-        if dead && self.any_route_on(Side::Backend) {
+        if (dead || self.started_again(machines)) && self.any_route_on(Side::Backend) {
             // Nothing can serve, so the waker's page is better than the load balancer's bare 503. This is also what
             // repairs a stop and a flip that crossed each other.
             self.keep_parked();

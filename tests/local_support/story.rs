@@ -125,3 +125,48 @@ pub fn crash_function(cloud: &Cloud) {
         }
     }
 }
+
+/// How often this call was made.
+pub fn calls_of(cloud: &Cloud, name: &str) -> u64 {
+    cloud
+        .shared
+        .world()
+        .call_counts()
+        .get(name)
+        .copied()
+        .unwrap_or_default()
+}
+
+/// How many entries of this kind the rule's history has.
+pub fn events(cloud: &Cloud, kind: &str) -> usize {
+    let kind = format!("\"kind\":\"{kind}\"");
+    let world = cloud.shared.world();
+    let items = world.tables().flat_map(|(_, table)| table.items().values());
+    let bodies = items.filter_map(|item| item.get("body")?["S"].as_str());
+    bodies.filter(|body| body.contains(&kind)).count()
+}
+
+/// Runs the command line against this cloud; it has to succeed.
+pub async fn command(cloud: &Cloud, words: &[&str]) {
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
+        .args(words)
+        .env_clear()
+        .envs([
+            ("AWS_ENDPOINT_URL", cloud.api_url().as_str()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "local"),
+            ("AWS_SECRET_ACCESS_KEY", "local"),
+            ("AUTOSTOPPING_LISTENERS", &cloud.seeded.listener),
+            ("AUTOSTOPPING_LEDGER", "dynamodb:autostopping"),
+            ("AUTOSTOPPING_WAKER", &cloud.seeded.waker),
+            ("AUTOSTOPPING_SETTLE", "10s"),
+        ])
+        .output()
+        .await
+        .expect("the command line runs");
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
