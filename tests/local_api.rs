@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use local_support::{Answer, Connection, ask, cloud, control, support, until};
 use proxymanager::local::Cloud;
 use serde_json::Value;
@@ -47,12 +48,12 @@ impl Drop for Moto {
     }
 }
 
-async fn results(endpoint: String, kind: &'static str) -> BTreeMap<String, Value> {
+async fn results(endpoint: String, kind: &'static str, start: i64) -> BTreeMap<String, Value> {
     let program = python("python3");
     let output = tokio::task::spawn_blocking(move || {
         Command::new(program)
             .arg(support("calls.py"))
-            .args([endpoint.as_str(), kind])
+            .args([endpoint.as_str(), kind, &start.to_string()])
             .output()
     });
     let output = output.await.expect("the task ends").expect("Python runs");
@@ -81,12 +82,18 @@ async fn one_table_of_calls_gives_the_same_as_moto() {
         .shared
         .world()
         .add_instance(now, "machine", Duration::from_secs(60));
+    let start = now.as_second().div_euclid(300) * 300 - 3 * 3600;
+    for period in [0, 1, 3] {
+        let at = Timestamp::from_second(start + 300 * period + 60).expect("a time of today");
+        let bytes = 88_000 + period.unsigned_abs();
+        cloud.shared.world().count_bytes(at, "i-measured", bytes, 0);
+    }
     until("moto listens", || {
         std::net::TcpStream::connect(("127.0.0.1", moto.1)).is_ok()
     })
     .await;
-    let theirs = results(format!("http://127.0.0.1:{}", moto.1), "moto").await;
-    let ours = results(cloud.api_url(), "local").await;
+    let theirs = results(format!("http://127.0.0.1:{}", moto.1), "moto", start).await;
+    let ours = results(cloud.api_url(), "local", start).await;
     cloud.stop().await;
     assert!(ours.len() > 70, "the table has {} calls", ours.len());
     let mut different = String::new();

@@ -1,5 +1,8 @@
 //! CloudWatch.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -330,8 +333,11 @@ impl Gathered {
             found
                 .points
                 .extend(points.filter_map(|(t, value)| Some((Timestamp::from_second(t.secs()).ok()?, *value))));
-            found.status = result.status_code().cloned();
-            found.words = words(result);
+            let failed = matches!(found.status, Some(StatusCode::InternalError | StatusCode::Forbidden));
+            if !failed {
+                found.status = result.status_code().cloned();
+                found.words = words(result);
+            }
         }
     }
 

@@ -63,6 +63,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn the_end_that_calls_share_is_a_fault() {
+        let silent = before(Instant::now(), "a:B", std::future::pending::<Result<(), Fault>>());
+        let fault = silent.await.unwrap_err();
+        assert_eq!((fault.kind, fault.operation.as_str()), (FaultKind::Other, "a:B"));
+    }
+
+    #[tokio::test]
     async fn keeps_the_order_and_the_width() {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let calls = (0..20).map(|n| {

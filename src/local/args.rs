@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// How often the function looks whether something is idle
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration, hide = true)]
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, hide = true)]
     pub tick: Duration,
     /// Be a sample site instead: its name
     #[arg(long, hide = true)]
@@ -78,6 +78,8 @@ impl Args {
             api_port: self.api_port,
             boot: self.boot,
             idle: self.idle,
+            // AWS takes a minute and more, and nobody wants to watch that.
+            metrics_delay: Duration::from_secs(2),
             sites,
             seed: self.seed,
             tick: Some(self.tick).filter(|tick| !tick.is_zero()),

@@ -40,6 +40,8 @@ pub struct Config {
     /// How long an instance is `stopping`.
     pub stop: Duration,
     pub idle: Duration,
+    /// How long after its period a point of a metric is published.
+    pub metrics_delay: Duration,
     pub sites: Vec<Site>,
     pub bootstrap: PathBuf,
     pub seed: u64,
@@ -73,6 +75,7 @@ impl Config {
             boot: second(8),
             stop: second(3),
             idle: second(60),
+            metrics_delay: second(60),
             sites: Vec::new(),
             bootstrap: bootstrap.into(),
             seed: 1,
@@ -161,6 +164,7 @@ impl Cloud {
         let mut world = World::new(Settings {
             seed: config.seed,
             stop: config.stop,
+            metrics_delay: config.metrics_delay,
             ..Settings::default()
         });
         // Yesterday, so that a describe that is some seconds stale does not see a world in which nothing exists yet.
@@ -233,14 +237,16 @@ impl Drop for Cloud {
 }
 
 fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAddr, region: &str) -> Function {
+    // Some seconds more than it takes: a point that is looked for too early is a minute in which nothing is known.
+    let published = config.metrics_delay + Duration::from_secs(3);
     let mut env: Vec<(String, String)> = [
         ("AWS_ENDPOINT_URL", format!("http://{api}")),
         ("AUTOSTOPPING_LISTENERS", seeded.listener.clone()),
         ("AUTOSTOPPING_LEDGER", format!("dynamodb:{TABLE}")),
         ("AUTOSTOPPING_WAKER", seeded.waker.clone()),
-        // Nobody wants to wait eight minutes for a demo to fall asleep; metrics are not late here.
+        // Nobody wants to wait eight minutes for a demo to fall asleep.
         ("AUTOSTOPPING_SETTLE", "10s".to_owned()),
-        ("AUTOSTOPPING_METRICS_DELAY", "5s".to_owned()),
+        ("AUTOSTOPPING_METRICS_DELAY", format!("{}s", published.as_secs())),
         ("AUTOSTOPPING_IDLE_MIN", "1s".to_owned()),
     ]
     .into_iter()

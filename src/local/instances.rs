@@ -162,8 +162,7 @@ pub fn drive(shared: Arc<Shared>, events: bool) -> Guard {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     let outcome = check(shared.instances.port_of(&probe.target), &probe).await;
-                    let now = shared.clock.now();
-                    shared.world().probed(now, &probe, outcome);
+                    shared.world().probed(&probe, outcome);
                 });
             }
             shared.lambda.reap();

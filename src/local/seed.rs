@@ -13,6 +13,9 @@ pub const TABLE: &str = "autostopping";
 pub const FUNCTION: &str = "aws-proxymanager";
 /// Parked rules are counted down from here.
 const PARKED: u32 = 50_000;
+/// The distance of EC2's points. One covers more than a shorter idle time, so the traffic of the last visit would keep such
+/// a site awake long after it has become idle.
+const NETWORK_POINTS: Duration = Duration::from_secs(300);
 
 /// A site to be put behind the load balancer.
 #[derive(Debug, Clone)]
@@ -113,7 +116,11 @@ fn seed_site(
     world.tag_instances(std::slice::from_ref(&instance), &managed)?;
     let group = world.create_target_group(&name, TargetKind::Instance, "HTTP", 80, check.clone())?;
     world.enrol(now, &group, &[(instance.clone(), None)])?;
-    let idle = humantime::format_duration(idle).to_string();
+    let idle_tag = humantime::format_duration(idle).to_string();
+    let mut own_tags = tags(&[("autostopping:idle", &idle_tag), ("autostopping:name", &name)]);
+    if idle < NETWORK_POINTS {
+        own_tags.insert("autostopping:busy-network".to_owned(), "off".to_owned());
+    }
     let rule = world.create_rule(
         now,
         listener,
@@ -125,7 +132,7 @@ fn seed_site(
                 json!({ "Values": [site.host] }),
             )],
             actions: vec![forward(&group)],
-            tags: tags(&[("autostopping:idle", &idle), ("autostopping:name", &name)]),
+            tags: own_tags,
             ..NewRule::default()
         },
     )?;
@@ -218,7 +225,11 @@ mod tests {
         let site = &seeded.sites[0];
         let rule = world.require_rule(&site.rule).unwrap();
         assert_eq!(rule.view().actions[0]["TargetGroupArn"], seeded.waker);
-        let expected = tags(&[("autostopping:idle", "1m"), ("autostopping:name", "plain")]);
+        let expected = tags(&[
+            ("autostopping:busy-network", "off"),
+            ("autostopping:idle", "1m"),
+            ("autostopping:name", "plain"),
+        ]);
         assert_eq!(rule.tags, expected);
         let parked = world.require_rule(&site.parked).unwrap();
         assert_eq!(parked.view().priority, Some(50_000));

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """One table of AWS calls, made with the real SDK against an endpoint; prints one JSON object: call -> what came of it.
 
-Usage: calls.py ENDPOINT moto|local. Names and ids differ between clouds, so they are replaced by what they stand for."""
+Usage: calls.py ENDPOINT moto|local START. The load of i-measured is known from START on (seconds since 1970, a multiple
+of five minutes). Names and ids differ between clouds, so they are replaced by what they stand for."""
 
+import datetime
 import json
 import re
 import sys
 
 import boto3
+import botocore.model
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
@@ -18,6 +21,11 @@ options = dict(endpoint_url=sys.argv[1], region_name="us-east-1", aws_access_key
 ec2 = boto3.client("ec2", **options)
 elb = boto3.client("elbv2", **options)
 ddb = boto3.client("dynamodb", **options)
+cloudwatch = in_json = boto3.client("cloudwatch", **options)
+if not moto:
+    # moto has no CBOR, which is what the SDKs of compiled languages speak.
+    botocore.model.PRIORITY_ORDERED_SUPPORTED_PROTOCOLS = ("smithy-rpc-v2-cbor",)
+    cloudwatch = boto3.client("cloudwatch", **options)
 results, known = {}, {}
 
 
@@ -45,6 +53,10 @@ def note(name, call, keep=lambda answer: answer):
         return None
     results[name] = clean(keep(answer))
     return answer
+
+
+def moment(second):
+    return datetime.datetime.fromtimestamp(start + second, datetime.timezone.utc)
 
 
 def pick(kind, *keys):
@@ -283,4 +295,43 @@ note("DeleteItem", lambda: ddb.delete_item(TableName="autostopping", Key=key, Re
 note("DeleteItem absent", lambda: ddb.delete_item(TableName="autostopping", Key=key))
 note("DescribeTable", lambda: ddb.describe_table(TableName="autostopping"),
      lambda answer: [answer["Table"]["TableStatus"], answer["Table"]["KeySchema"]])
+
+start = int(sys.argv[3])
+if moto:
+    # What the local cloud has measured: two samples in each five minutes.
+    cloudwatch.put_metric_data(Namespace="AWS/EC2", MetricData=[
+        {"MetricName": "NetworkIn", "Dimensions": [{"Name": "InstanceId", "Value": "i-measured"}],
+         "Timestamp": moment(300 * period + 60), "Value": value}
+        for period in (0, 1, 3) for value in (12000, 88000 + period)])
+
+
+def asked(identity="q0", metric="NetworkIn", instance="i-measured", stat="Sum", period=300, **more):
+    dimensions = [{"Name": "InstanceId", "Value": instance}]
+    metric = {"Namespace": "AWS/EC2", "MetricName": metric, "Dimensions": dimensions}
+    return {"Id": identity, "MetricStat": {"Metric": metric, "Period": period, "Stat": stat}, **more}
+
+
+def data(name, *queries, begin=0, end=1800, client=cloudwatch, **more):
+    note(f"GetMetricData {name}", lambda: client.get_metric_data(
+        MetricDataQueries=queries, StartTime=moment(begin), EndTime=moment(end), **more),
+        lambda answer: answer["MetricDataResults"])
+
+
+data("newest first", asked())
+data("in JSON", asked(), client=in_json)
+data("refused in JSON", asked(), end=0, client=in_json)
+data("oldest first", asked(), ScanBy="TimestampAscending")
+data("statistics", *(asked(f"q{n}", stat=stat) for n, stat in
+                     enumerate(("Sum", "Average", "Minimum", "Maximum", "SampleCount"))))
+data("end is left out", asked(), end=300)
+data("from within", asked(), begin=300)
+data("longer periods", asked(period=600))
+data("labelled", asked(Label="bytes"))
+data("nobody", asked(instance="i-nobody"))
+data("nothing", asked(metric="Nonsense"))
+data("some and none", asked(), asked("q1", instance="i-nobody"))
+data("backwards", asked(), begin=600, end=0)
+data("no time", asked(), end=0)
+note("GetMetricData without a metric", lambda: cloudwatch.get_metric_data(
+    MetricDataQueries=[{"Id": "q0"}], StartTime=moment(0), EndTime=moment(300)))
 print(json.dumps(results))

@@ -12,7 +12,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::{Exchange, Served, forwarded, upgrades};
+use super::{Exchange, Served, counted::Counted, forwarded, upgrades};
 use crate::local::serve::{BoxError, streamed};
 
 /// ALB's connect time-out, and its default idle time-out, within which a target has to begin its answer.
@@ -47,6 +47,7 @@ pub async fn ask(exchange: &Exchange, id: &str, mut request: Request<Incoming>) 
         Err(error) => return Served::own(400, error.to_string()),
     };
     let _ = stream.set_nodelay(true);
+    let stream = Counted::new(stream, id, &exchange.shared);
     let (mut sender, connection) = match http1::handshake(TokioIo::new(stream)).await {
         Ok(pair) => pair,
         Err(error) => return Served::own(502, format!("the target failed: {error}")),

@@ -3,6 +3,7 @@
 //! An own small server with ALB's habits, no attempt at a general proxy. What it does not do: HTTP/2, TLS, asking an
 //! identity provider (authenticate actions are taken as passed).
 
+mod counted;
 mod function;
 mod instance;
 pub mod matching;

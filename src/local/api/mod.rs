@@ -1,5 +1,7 @@
 //! AWS's APIs over HTTP, and the control endpoint `/_local/` beside them, on one port.
 
+mod cbor;
+mod cloudwatch;
 mod control;
 mod dynamodb;
 mod ec2;
@@ -11,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, Request, Response, StatusCode, body::Incoming};
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
@@ -26,6 +28,11 @@ pub type Answer = Result<Value, Failure>;
 
 /// The largest request: more than DynamoDB's largest batch.
 const REQUEST_SIZE: usize = 20 * 1024 * 1024;
+const JSON: &str = "application/x-amz-json-1.0";
+const CBOR: &str = "application/cbor";
+/// Where CloudWatch's calls go in CBOR, and what begins their target in JSON.
+const CLOUDWATCH: &str = "/service/GraniteServiceVersion20100801/operation/";
+const CLOUDWATCH_TARGET: &str = "GraniteServiceVersion20100801.";
 
 /// Serves the APIs until the guard is dropped.
 pub fn start(listener: TcpListener, shared: Arc<Shared>) -> Guard {
@@ -40,18 +47,20 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         let (status, value) = control::answer(&shared, &head.method, path, &body).await;
         return respond(status, "application/json", value.to_string(), "");
     }
-    if head.method != Method::POST || path != "/" {
+    let of_cloudwatch = path.strip_prefix(CLOUDWATCH);
+    if head.method != Method::POST || (path != "/" && of_cloudwatch.is_none()) {
         let message = format!("the local cloud serves POST / and /_local/, not {} {path}", head.method);
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let call = match target {
-        Some(target) => json_call(target, &body),
-        None => form_call(&body),
+    let call = match (of_cloudwatch, target) {
+        (Some(name), _) => cbor_call(name, &body),
+        (None, Some(target)) => json_call(target, &body),
+        (None, None) => form_call(&body),
     };
     let call = match call {
         Ok(call) => call,
-        Err((service, failure)) => return refuse(service, &failure, None, "unknown"),
+        Err((wire, failure)) => return refuse(wire, &failure, None, "unknown"),
     };
     let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
     tokio::time::sleep(delay).await;
@@ -59,11 +68,12 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         let mut world = shared.world();
         let now = shared.clock.now();
         let result = world
-            .admit(now, call.service, &call.name, call.filtered())
-            .and_then(|()| match call.service {
+            .admit(now, call.wire.service(), &call.name, call.filtered())
+            .and_then(|()| match call.wire.service() {
                 Service::Ec2 => ec2::call(&mut world, now, &call.name, &call.params),
                 Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
                 Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
+                Service::CloudWatch => cloudwatch::call(&world, now, &call.name, &call.params),
             });
         world.note_call(now, &call.name, result.as_ref().err());
         let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
@@ -77,13 +87,36 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     match result {
         Ok(_) if lost => Err(format!("the answer of {} is lost on purpose", call.name).into()),
         Ok(content) => accept(&call, content, &id),
-        Err(failure) => refuse(call.service, &failure, stored.map(Value::Object), &id),
+        Err(failure) => refuse(call.wire, &failure, stored.map(Value::Object), &id),
+    }
+}
+
+/// How a service is spoken with.
+#[derive(Debug, Clone, Copy)]
+enum Wire {
+    Ec2,
+    Elb,
+    DynamoDb,
+    /// By the AWS CLI and Python's SDK.
+    CloudWatchJson,
+    /// By the SDKs that prefer CBOR.
+    CloudWatchCbor,
+}
+
+impl Wire {
+    fn service(self) -> Service {
+        match self {
+            Self::Ec2 => Service::Ec2,
+            Self::Elb => Service::Elb,
+            Self::DynamoDb => Service::DynamoDb,
+            Self::CloudWatchJson | Self::CloudWatchCbor => Service::CloudWatch,
+        }
     }
 }
 
 /// A call as it came in.
 struct Call {
-    service: Service,
+    wire: Wire,
     name: String,
     params: Map<String, Value>,
 }
@@ -102,7 +135,7 @@ impl Call {
     }
 }
 
-fn form_call(body: &Bytes) -> Result<Call, (Service, Failure)> {
+fn form_call(body: &Bytes) -> Result<Call, (Wire, Failure)> {
     let mut params = query::parse(body);
     let mut take = |key: &str| {
         params
@@ -110,40 +143,60 @@ fn form_call(body: &Bytes) -> Result<Call, (Service, Failure)> {
             .and_then(|value| value.as_str().map(str::to_owned))
     };
     let (name, version) = (take("Action"), take("Version"));
-    let service = match version.as_deref() {
-        Some("2016-11-15") => Service::Ec2,
-        Some("2015-12-01") => Service::Elb,
+    let wire = match version.as_deref() {
+        Some("2016-11-15") => Wire::Ec2,
+        Some("2015-12-01") => Wire::Elb,
         other => {
             let message = format!(
                 "the local cloud serves EC2 (2016-11-15) and Elastic Load Balancing (2015-12-01), not version {} of {}",
                 other.unwrap_or("none"),
                 name.as_deref().unwrap_or("an unnamed call"),
             );
-            return Err((Service::Elb, Failure::refused("InvalidAction", message)));
+            return Err((Wire::Elb, Failure::refused("InvalidAction", message)));
         }
     };
-    let missing = || (service, Failure::refused("MissingAction", "the request has no Action"));
+    let missing = || (wire, Failure::refused("MissingAction", "the request has no Action"));
     Ok(Call {
-        service,
+        wire,
         name: name.ok_or_else(missing)?,
         params,
     })
 }
 
-fn json_call(target: &str, body: &Bytes) -> Result<Call, (Service, Failure)> {
-    let service = Service::DynamoDb;
-    let Some(name) = target.strip_prefix("DynamoDB_20120810.") else {
-        let message = format!("the local cloud serves DynamoDB by JSON, not {target}");
-        return Err((service, Failure::refused("UnknownOperationException", message)));
-    };
-    match serde_json::from_slice(body) {
+fn cbor_call(name: &str, body: &Bytes) -> Result<Call, (Wire, Failure)> {
+    let wire = Wire::CloudWatchCbor;
+    match cbor::decode(body) {
         Ok(Value::Object(params)) => Ok(Call {
-            service,
+            wire,
             name: name.to_owned(),
             params,
         }),
         Ok(_) | Err(_) => Err((
-            service,
+            wire,
+            Failure::refused("SerializationException", "the body is not a CBOR map"),
+        )),
+    }
+}
+
+fn json_call(target: &str, body: &Bytes) -> Result<Call, (Wire, Failure)> {
+    let known = [
+        ("DynamoDB_20120810.", Wire::DynamoDb),
+        (CLOUDWATCH_TARGET, Wire::CloudWatchJson),
+    ];
+    let mut known = known.into_iter();
+    let found = known.find_map(|(prefix, wire)| Some((wire, target.strip_prefix(prefix)?)));
+    let Some((wire, name)) = found else {
+        let message = format!("the local cloud serves DynamoDB and CloudWatch by JSON, not {target}");
+        return Err((Wire::DynamoDb, Failure::refused("UnknownOperationException", message)));
+    };
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(params)) => Ok(Call {
+            wire,
+            name: name.to_owned(),
+            params,
+        }),
+        Ok(_) | Err(_) => Err((
+            wire,
             Failure::refused("SerializationException", "the body is not a JSON object"),
         )),
     }
@@ -151,9 +204,10 @@ fn json_call(target: &str, body: &Bytes) -> Result<Call, (Service, Failure)> {
 
 fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxError> {
     let root = format!("{}Response", call.name);
-    match call.service {
-        Service::DynamoDb => respond(200, "application/x-amz-json-1.0", content.to_string(), id),
-        Service::Ec2 => {
+    match call.wire {
+        Wire::DynamoDb | Wire::CloudWatchJson => respond(200, JSON, content.to_string(), id),
+        Wire::CloudWatchCbor => respond(200, CBOR, cbor::encode(&content), id),
+        Wire::Ec2 => {
             let mut answer = json!({ "requestId": id });
             if let (Some(answer), Value::Object(content)) = (answer.as_object_mut(), content) {
                 answer.extend(content);
@@ -166,7 +220,7 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
                 id,
             )
         }
-        Service::Elb => {
+        Wire::Elb => {
             let mut answer = json!({});
             answer[format!("{}Result", call.name)] = content;
             answer["ResponseMetadata"] = json!({ "RequestId": id });
@@ -176,11 +230,23 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
     }
 }
 
-fn refuse(service: Service, failure: &Failure, stored: Option<Value>, id: &str) -> Result<Response<Body>, BoxError> {
+fn refuse(wire: Wire, failure: &Failure, stored: Option<Value>, id: &str) -> Result<Response<Body>, BoxError> {
     let Failure { status, code, message } = failure;
     let error = json!({ "Code": code, "Message": message });
-    match service {
-        Service::DynamoDb => {
+    let side = if *status < 500 { "Sender" } else { "Receiver" };
+    match wire {
+        Wire::CloudWatchJson | Wire::CloudWatchCbor => {
+            let answer = json!({ "__type": format!("com.amazonaws.cloudwatch#{code}"), "message": message });
+            let mut refusal = match wire {
+                Wire::CloudWatchCbor => respond(*status, CBOR, cbor::encode(&answer), id)?,
+                _ => respond(*status, JSON, answer.to_string(), id)?,
+            };
+            // The code of the older protocol, which SDKs prefer.
+            let compatible = HeaderValue::from_str(&format!("{code};{side}"))?;
+            refusal.headers_mut().insert("x-amzn-query-error", compatible);
+            Ok(refusal)
+        }
+        Wire::DynamoDb => {
             let place = match code.as_str() {
                 "ValidationException" | "SerializationException" | "UnknownOperationException" => {
                     "com.amazon.coral.validate"
@@ -191,9 +257,9 @@ fn refuse(service: Service, failure: &Failure, stored: Option<Value>, id: &str) 
             if let Some(stored) = stored {
                 answer["Item"] = stored;
             }
-            respond(*status, "application/x-amz-json-1.0", answer.to_string(), id)
+            respond(*status, JSON, answer.to_string(), id)
         }
-        Service::Ec2 => {
+        Wire::Ec2 => {
             let answer = json!({ "Errors": { "Error": error }, "RequestID": id });
             respond(
                 *status,
@@ -202,8 +268,7 @@ fn refuse(service: Service, failure: &Failure, stored: Option<Value>, id: &str) 
                 id,
             )
         }
-        Service::Elb => {
-            let side = if *status < 500 { "Sender" } else { "Receiver" };
+        Wire::Elb => {
             let answer = json!({ "Error": { "Type": side, "Code": code, "Message": message }, "RequestId": id });
             let namespace = Some("http://elasticloadbalancing.amazonaws.com/doc/2015-12-01/");
             respond(
@@ -216,19 +281,21 @@ fn refuse(service: Service, failure: &Failure, stored: Option<Value>, id: &str) 
     }
 }
 
-fn respond(status: u16, kind: &str, body: String, id: &str) -> Result<Response<Body>, BoxError> {
-    let response = Response::builder()
+fn respond(status: u16, kind: &str, body: impl Into<Bytes>, id: &str) -> Result<Response<Body>, BoxError> {
+    let mut response = Response::builder()
         .status(StatusCode::from_u16(status)?)
         .header("content-type", kind);
+    if kind == CBOR {
+        response = response.header("smithy-protocol", "rpc-v2-cbor");
+    }
     Ok(response.header("x-amzn-requestid", id).body(full(body))?)
 }
 
 /// The refusal of a call that the local cloud does not serve.
 fn unknown_call(service: &str, name: &str) -> Failure {
-    let code = if service == "DynamoDB" {
-        "UnknownOperationException"
-    } else {
-        "InvalidAction"
+    let code = match service {
+        "DynamoDB" | "CloudWatch" => "UnknownOperationException",
+        _ => "InvalidAction",
     };
     Failure::refused(
         code,

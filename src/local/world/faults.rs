@@ -29,6 +29,12 @@ pub struct Faults {
     pub propagation_ms: u64,
     /// Invocations of the function are throttled.
     pub lambda_throttle: bool,
+    /// The metrics of this time are never there.
+    pub metrics_outage: bool,
+    /// The points of metrics are published so many seconds later than usual.
+    pub metrics_late: u64,
+    /// Every call of CloudWatch is refused as not authorized.
+    pub metrics_denied: bool,
     /// Names of calls that are refused as not authorized, such as `StartInstances`.
     pub denied: Vec<String>,
     /// Names of calls that answer an internal error without taking effect.
@@ -37,13 +43,15 @@ pub struct Faults {
 
 /// Burst and refill per second of the calls that AWS throttles account-wide, by the name of their bucket.
 ///
-/// Source: "Throttling for the Amazon EC2 API" and "Request throttling for the Elastic Load Balancing API".
-const BUCKETS: [(&str, f64, f64); 5] = [
+/// Source: "Throttling for the Amazon EC2 API", "Request throttling for the Elastic Load Balancing API" and, for GetMetricData,
+/// "CloudWatch service quotas".
+const BUCKETS: [(&str, f64, f64); 6] = [
     ("elb-describe", 40.0, 10.0),
     ("elb-write", 20.0, 3.0),
     ("ec2-describe-paged", 100.0, 20.0),
     ("ec2-start", 5.0, 2.0),
     ("ec2-stop", 50.0, 5.0),
+    ("metric-data", 50.0, 50.0),
 ];
 
 /// The state of the token buckets. A bucket is full until it is used.
@@ -74,6 +82,7 @@ fn bucket(call: &str, filtered: bool) -> Option<(&'static str, f64, f64)> {
         "DescribeInstances" if filtered => "ec2-describe-paged",
         "StartInstances" => "ec2-start",
         "StopInstances" => "ec2-stop",
+        "GetMetricData" => "metric-data",
         "DescribeLoadBalancers"
         | "DescribeListeners"
         | "DescribeRules"

@@ -181,7 +181,7 @@ impl World {
 
     /// A health check has ended. A target that is new or was stopped needs the group's healthy threshold too: AWS
     /// documents one success for a newly *registered* target and nothing for a restarted one, so this is the slower.
-    pub fn probed(&mut self, now: Timestamp, probe: &Probe, outcome: Outcome) {
+    pub fn probed(&mut self, probe: &Probe, outcome: Outcome) {
         let Some(group) = self.groups.iter_mut().find(|group| group.arn == probe.group) else {
             return;
         };
@@ -205,12 +205,6 @@ impl World {
                 if health.passed >= check.healthy {
                     health.turn(HealthState::Healthy, "", "");
                 }
-                let healthy = group
-                    .targets
-                    .iter()
-                    .filter(|t| t.health.state == HealthState::Healthy)
-                    .count();
-                self.metrics.healthy(now, &probe.group, healthy as u64);
                 return;
             }
             Outcome::Status(status) => (
@@ -225,11 +219,5 @@ impl World {
         if health.failed >= check.unhealthy {
             health.turn(HealthState::Unhealthy, reason, &description);
         }
-        let healthy = group
-            .targets
-            .iter()
-            .filter(|t| t.health.state == HealthState::Healthy)
-            .count();
-        self.metrics.healthy(now, &probe.group, healthy as u64);
     }
 }

@@ -32,7 +32,7 @@ pub use faults::{Buckets, Faults};
 pub use group::{HealthCheck, Target, TargetGroup, TargetKind};
 pub use health::{Health, HealthState, Outcome, Probe};
 pub use instance::{Change, Instance, Life, Power};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, Wanted};
 pub use past::Past;
 pub use route::{Pick, Routed, group_arns, is_authenticate};
 pub use rule::{Balancer, Listener, NewRule, Rule, RuleView};
@@ -47,6 +47,10 @@ pub struct Settings {
     pub stop: Duration,
     /// Where all chance comes from.
     pub seed: u64,
+    /// How long after its period a point of a metric is published.
+    pub metrics_delay: Duration,
+    /// How many points GetMetricData gives in one page.
+    pub metrics_page: usize,
 }
 
 impl Default for Settings {
@@ -56,6 +60,8 @@ impl Default for Settings {
             account: "123456789012".to_owned(),
             stop: Duration::from_secs(3),
             seed: 1,
+            metrics_delay: Duration::from_secs(60),
+            metrics_page: 100_800,
         }
     }
 }
@@ -132,9 +138,12 @@ impl World {
 
     /// Lets everything happen that is due by `now`, and says what the real side has to do.
     pub fn advance(&mut self, now: Timestamp) -> Vec<Effect> {
+        // What was true up to now, and then what has become of it.
+        self.measure(now);
         self.advance_instances(now);
         self.advance_targets(now);
         self.settle_health(now);
+        self.measure(now);
         for (id, instance) in &self.instances {
             let (name, _) = instance.life().power.name();
             // The state an instance is found in first is not a change.
@@ -155,26 +164,29 @@ impl World {
     /// Admits a call or refuses it as throttled, denied or broken, before it takes effect. `filtered` is whether a
     /// describe asks by filter or page.
     pub fn admit(&mut self, now: Timestamp, service: Service, call: &str, filtered: bool) -> Result<(), Failure> {
-        if self.faults.denied.iter().any(|denied| denied == call) {
+        let denied = self.faults.denied.iter().any(|denied| denied == call);
+        if denied || (self.faults.metrics_denied && service == Service::CloudWatch) {
             let message = format!("You are not authorized to perform this operation: {call}.");
             return Err(match service {
                 Service::Ec2 => Failure::trouble(403, "UnauthorizedOperation", message),
-                Service::Elb => Failure::trouble(403, "AccessDenied", message),
+                Service::Elb | Service::CloudWatch => Failure::trouble(403, "AccessDenied", message),
                 Service::DynamoDb => Failure::refused("AccessDeniedException", message),
             });
         }
         if self.faults.broken.iter().any(|broken| broken == call) {
-            let code = if service == Service::Elb {
-                "InternalFailure"
-            } else {
-                "InternalError"
+            let code = match service {
+                Service::Elb => "InternalFailure",
+                Service::CloudWatch => "InternalServiceFault",
+                Service::Ec2 | Service::DynamoDb => "InternalError",
             };
             return Err(Failure::trouble(500, code, "An internal error has occurred"));
         }
         if self.faults.throttle && !self.buckets.take(now, call, filtered) {
             return Err(match service {
                 Service::Ec2 => Failure::trouble(503, "RequestLimitExceeded", "Request limit exceeded."),
-                Service::Elb | Service::DynamoDb => Failure::refused("Throttling", "Rate exceeded"),
+                Service::Elb | Service::DynamoDb | Service::CloudWatch => {
+                    Failure::refused("Throttling", "Rate exceeded")
+                }
             });
         }
         Ok(())
@@ -271,6 +283,7 @@ pub enum Service {
     Ec2,
     Elb,
     DynamoDb,
+    CloudWatch,
 }
 
 /// The string at `key` of a JSON object.

@@ -121,7 +121,7 @@ fn run(seed: u64, steps: &[Step]) -> Run {
             Step::Enrol(index) => world.enrol(now, &groups[*index], &[(instances[*index].clone(), None)]),
             Step::Probe(passes) => {
                 for probe in world.due_probes(now) {
-                    world.probed(now, &probe, Outcome::Status(if *passes { 200 } else { 500 }));
+                    world.probed(&probe, Outcome::Status(if *passes { 200 } else { 500 }));
                 }
                 Ok(())
             }

@@ -74,7 +74,8 @@ impl World {
     }
 
     /// The next target of the group, in turn: healthy ones, or all unhealthy ones when there is no healthy one
-    /// (fail-open). Targets that are `initial` get nothing: whether AWS asks them is not documented. Counts the request.
+    /// (fail-open). Targets that are `initial` get nothing: whether AWS asks them is not documented. Counts the request if
+    /// there is a target.
     pub fn choose_target(&mut self, now: Timestamp, arn: &str) -> Option<Pick> {
         self.rotation += 1;
         let turn = self.rotation;
@@ -113,7 +114,10 @@ impl World {
                 }
             }
         };
-        self.metrics.request(now, arn);
+        // Source: "CloudWatch metrics for your Application Load Balancer", RequestCount.
+        if !matches!(pick, Pick::Nobody { .. }) {
+            self.count_request(now, arn);
+        }
         Some(pick)
     }
 }

@@ -94,7 +94,7 @@ impl Site {
         for at in from..=end {
             self.world.advance(second(at));
             for probe in self.world.due_probes(second(at)) {
-                self.world.probed(second(at), &probe, outcome);
+                self.world.probed(&probe, outcome);
             }
         }
     }
@@ -233,7 +233,7 @@ fn a_check_that_ends_after_the_stop_says_nothing() {
     assert_eq!(probes.len(), 1);
     assert_eq!(site.world.due_probes(second(8)), [], "each check is handed out once");
     site.world.stop_instances(second(9), &site.ids(), false).unwrap();
-    site.world.probed(second(9), &probes[0], Outcome::Status(200));
+    site.world.probed(&probes[0], Outcome::Status(200));
     assert_eq!(site.health(), ("unused", "Target.InvalidState"));
 }
 
@@ -421,7 +421,12 @@ fn only_unhealthy_targets_are_asked_when_there_is_no_healthy_one_and_initial_one
         port: 80,
     };
     assert_eq!(site.world.choose_target(second(30), &site.group.clone()), Some(open));
-    assert_eq!(site.world.metrics.requests_of(&site.group), [(start().as_second(), 3)]);
+    let requests = site.world.metrics.requests_of(&site.group);
+    assert_eq!(
+        requests,
+        [(start().as_second(), 1)],
+        "what finds no target is not counted"
+    );
 }
 
 #[test]
