@@ -46,7 +46,13 @@ const MOMENTS: [Moment; 8] = [
 ];
 
 fn calls(cloud: &Cloud, name: &str) -> u64 {
-    cloud.shared.world().call_counts().get(name).copied().unwrap_or_default()
+    cloud
+        .shared
+        .world()
+        .call_counts()
+        .get(name)
+        .copied()
+        .unwrap_or_default()
 }
 
 fn phase(cloud: &Cloud) -> String {
@@ -85,8 +91,15 @@ async fn tell_to_sleep(cloud: &Cloud) {
     let rule = site(cloud).name.clone();
     let environment: Vec<_> = cloud.shared.lambda.environment().into_iter().collect();
     let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
-    command.args(["sleep", &rule, "--no-wait"]).env_clear().envs(environment);
-    let output = command.kill_on_drop(true).output().await.expect("the command line runs");
+    command
+        .args(["sleep", &rule, "--no-wait"])
+        .env_clear()
+        .envs(environment);
+    let output = command
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("the command line runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -163,7 +176,10 @@ async fn sweeps_against_fifty_wakes() {
     let cloud = awake().await;
     let _sweeps = sweep(&cloud.shared, 2);
     tell_to_sleep(&cloud).await;
-    until("it settles or stops", || matches!(phase(&cloud).as_str(), "settling" | "stopping" | "asleep")).await;
+    until("it settles or stops", || {
+        matches!(phase(&cloud).as_str(), "settling" | "stopping" | "asleep")
+    })
+    .await;
     arrive(&cloud, 50, 100).await.expect("all end on the site");
     assert!(calls(&cloud, "StopInstances") <= 1 && starts(&cloud) <= 2);
     cloud.stop().await;

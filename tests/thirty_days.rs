@@ -156,8 +156,16 @@ fn judge_sleep(account: &Account) -> u64 {
     let mut judged = 0;
     for site in 0..cloud.sites.len() {
         let is = &cloud.sites[site];
-        let kept = account.ledger.record(&is.name).and_then(|record| record.keep_awake_until).map(moment);
-        let free = is.used.max(is.hand).max(cloud.weather.calm_since).max(kept.unwrap_or(BEGIN));
+        let kept = account
+            .ledger
+            .record(&is.name)
+            .and_then(|record| record.keep_awake_until)
+            .map(moment);
+        let free = is
+            .used
+            .max(is.hand)
+            .max(cloud.weather.calm_since)
+            .max(kept.unwrap_or(BEGIN));
         let busy = is.open.values().any(|kind| *kind != days::cloud::Kind::Silent);
         if busy || cloud.is_rough(now) || now - free <= is.idle + SLEEPS_WITHIN {
             continue;
@@ -167,7 +175,11 @@ fn judge_sleep(account: &Account) -> u64 {
         if !cloud.all_at_rest(site) || !routes.iter().all(|route| cloud.on_waker(route)) {
             let record = account.ledger.record(&cloud.sites[site].name);
             let why = record.map(|record| (record.snapshot.phase, record.kept_by, record.failures));
-            cloud.complain(now, site, &format!("unused since {} and not asleep: {why:?}", stamp(free)));
+            cloud.complain(
+                now,
+                site,
+                &format!("unused since {} and not asleep: {why:?}", stamp(free)),
+            );
         }
     }
     judged

@@ -155,7 +155,10 @@ impl Account {
 
     /// How often it was started: another life is another machine.
     fn life(&self, machine: &str) -> u32 {
-        self.cloud().world.instance(machine).map_or(0, |instance| instance.starts)
+        self.cloud()
+            .world
+            .instance(machine)
+            .map_or(0, |instance| instance.starts)
     }
 
     /// What is due happens.

@@ -160,7 +160,14 @@ impl Cloud {
     }
 
     /// A site with so many machines, all stopped, and routes, all on the backend.
-    pub fn add_site(&mut self, now: Moment, name: &str, machines: usize, routes: usize, tags: &[(&str, &str)]) -> usize {
+    pub fn add_site(
+        &mut self,
+        now: Moment,
+        name: &str,
+        machines: usize,
+        routes: usize,
+        tags: &[(&str, &str)],
+    ) -> usize {
         let at = stamp(now);
         let check = HealthCheck {
             interval: Duration::from_secs(10),
@@ -168,7 +175,9 @@ impl Cloud {
             unhealthy: 2,
             ..HealthCheck::default()
         };
-        let made = self.world.create_target_group(name, TargetKind::Instance, "HTTP", 80, check);
+        let made = self
+            .world
+            .create_target_group(name, TargetKind::Instance, "HTTP", 80, check);
         let group = made.expect("a group");
         let machines: Vec<String> = (0..machines)
             .map(|number| {
@@ -181,7 +190,9 @@ impl Cloud {
             enrolled.expect("a target");
         }
         let original = json!({ "Type": "forward", "TargetGroupArn": group });
-        let hosts: Vec<String> = (0..routes).map(|number| format!("{name}-{number}.example.com")).collect();
+        let hosts: Vec<String> = (0..routes)
+            .map(|number| format!("{name}-{number}.example.com"))
+            .collect();
         let mut site = Site {
             name: name.to_owned(),
             routes: Vec::new(),
@@ -205,7 +216,8 @@ impl Cloud {
                 ..NewRule::default()
             };
             let listener = self.listener.clone();
-            site.routes.push(self.world.create_rule(at, &listener, new).expect("a route"));
+            site.routes
+                .push(self.world.create_rule(at, &listener, new).expect("a route"));
         }
         self.sites.push(site);
         self.rules_changed(now);
@@ -224,7 +236,10 @@ impl Cloud {
 
     pub fn all_at_rest(&self, site: usize) -> bool {
         let power = |id: &String| self.world.instance(id).map(|instance| instance.life().power);
-        self.sites[site].machines.iter().all(|id| power(id) == Some(Power::Stopped))
+        self.sites[site]
+            .machines
+            .iter()
+            .all(|id| power(id) == Some(Power::Stopped))
     }
 
     /// Whether the route leads to the waker, in truth.
@@ -257,7 +272,11 @@ impl Cloud {
         };
         let _ = now;
         for _ in 0..2 {
-            let outcome = if passes { Outcome::Status(200) } else { Outcome::TimedOut };
+            let outcome = if passes {
+                Outcome::Status(200)
+            } else {
+                Outcome::TimedOut
+            };
             self.world.probed(&probe, outcome);
         }
     }
@@ -272,7 +291,10 @@ impl Cloud {
         if group_arns(&action).contains(&self.waker) {
             return Way::Waker;
         }
-        let group = self.world.target_group(&self.sites[site].group).expect("a site's group");
+        let group = self
+            .world
+            .target_group(&self.sites[site].group)
+            .expect("a site's group");
         let states = || group.targets.iter().map(|target| (target.health.state, &target.id));
         let served = states().any(|(state, id)| state == HealthState::Healthy && self.up.get(id) == Some(&true));
         let asked = states().any(|(state, _)| matches!(state, HealthState::Healthy | HealthState::Unhealthy));
@@ -305,7 +327,12 @@ impl Cloud {
 
     /// These machines go down, by the driver or by somebody's hand: everybody on them is cut off.
     pub fn cut(&mut self, now: Moment, machines: &[String], by_hand: bool) {
-        for machine in machines.iter().filter(|id| self.running(id)).cloned().collect::<Vec<_>>() {
+        for machine in machines
+            .iter()
+            .filter(|id| self.running(id))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
             self.meters.running(now, &machine, false);
             self.up.insert(machine.clone(), false);
             let Some(site) = self.site_of(&machine) else { continue };

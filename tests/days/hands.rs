@@ -54,7 +54,12 @@ fn deed(account: &Arc<Account>, site: usize, rng: &mut fastrand::Rng) {
         }
         6 => {
             let mut cloud = account.cloud();
-            let parked = cloud.sites[site].routes.clone().iter().flat_map(|route| cloud.parked(route)).next();
+            let parked = cloud.sites[site]
+                .routes
+                .clone()
+                .iter()
+                .flat_map(|route| cloud.parked(route))
+                .next();
             if let Some(parked) = parked {
                 cloud.world.delete_rule(stamp(now), &parked).expect("it is there");
                 cloud.rules_changed(now);
@@ -75,7 +80,9 @@ pub fn rewrite(account: &Arc<Account>, site: usize) {
     let mut cloud = account.cloud();
     let actions = vec![cloud.sites[site].original.clone()];
     for route in cloud.sites[site].routes.clone() {
-        let written = cloud.world.modify_rule(stamp(now), &route, None, Some(actions.clone()), None);
+        let written = cloud
+            .world
+            .modify_rule(stamp(now), &route, None, Some(actions.clone()), None);
         written.expect("what its owner wants is possible");
     }
     cloud.rules_changed(now);

@@ -113,7 +113,11 @@ impl Ledger for Counted {
             ways: None,
             ..table.clone()
         };
-        if newest { self.memory.store_table(&bare).await } else { Ok(()) }
+        if newest {
+            self.memory.store_table(&bare).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn own(

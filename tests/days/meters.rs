@@ -67,10 +67,14 @@ impl Meters {
             let group = &backend.group.0;
             let shown = |minute: &Moment| self.shown(now, *minute, MINUTE);
             let spans = self.in_use.get(group);
-            let alive = (from..until).step_by(MINUTE as usize).filter(|minute| {
-                shown(minute) && spans.is_some_and(|spans| touches(spans, *minute, *minute + MINUTE))
-            });
-            let counted = self.requests.get(group).into_iter().flat_map(|minutes| minutes.range(from..until));
+            let alive = (from..until)
+                .step_by(MINUTE as usize)
+                .filter(|minute| shown(minute) && spans.is_some_and(|spans| touches(spans, *minute, *minute + MINUTE)));
+            let counted = self
+                .requests
+                .get(group)
+                .into_iter()
+                .flat_map(|minutes| minutes.range(from..until));
             let group_activity = GroupActivity {
                 requests: counted
                     .filter(|(minute, _)| shown(minute))
@@ -90,7 +94,8 @@ impl Meters {
                     .is_some_and(|spans| touches(spans, period, period + PERIOD));
                 if ran && period >= until - LOAD_SPAN && period + PERIOD <= until && self.shown(now, period, PERIOD) {
                     let used = self.bytes.get(&id.0).and_then(|periods| periods.get(&period));
-                    load.network.insert(stamp(period), IDLE_BYTES + used.copied().unwrap_or(0));
+                    load.network
+                        .insert(stamp(period), IDLE_BYTES + used.copied().unwrap_or(0));
                     load.cpu.insert(stamp(period), 3);
                 }
             }

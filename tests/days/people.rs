@@ -197,7 +197,11 @@ pub async fn reach(account: &Account, site: usize, host: usize) -> bool {
                 // The page polls, and is loaded anew now and then.
                 let again = asked.is_none_or(|at| now - at >= 2 * MINUTE);
                 let who = "user".to_owned();
-                let stimulus = if again { Stimulus::Request { who } } else { Stimulus::Tick };
+                let stimulus = if again {
+                    Stimulus::Request { who }
+                } else {
+                    Stimulus::Tick
+                };
                 if again {
                     asked = Some(now);
                 }
@@ -235,7 +239,11 @@ fn is_in_order(account: &Account, site: usize, begun: Moment, record: &Record) -
         return false;
     }
     if waited > DEADLINE + SLACK && !told && !record.snapshot.switched && !cloud.is_rough(now) {
-        cloud.complain(now, site, &format!("past its deadline and {phase:?}, wanted by {}", record.wanted_by));
+        cloud.complain(
+            now,
+            site,
+            &format!("past its deadline and {phase:?}, wanted by {}", record.wanted_by),
+        );
         return false;
     }
     true

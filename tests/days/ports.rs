@@ -74,7 +74,11 @@ impl Aws {
     }
 
     /// Changes rules of the world in one go, and has the health checks of the site begin anew where they stopped.
-    fn write<T>(&self, route: &RouteId, change: impl FnOnce(&mut Cloud, Timestamp) -> Result<T, Fault>) -> Result<T, Fault> {
+    fn write<T>(
+        &self,
+        route: &RouteId,
+        change: impl FnOnce(&mut Cloud, Timestamp) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
         let now = self.0.now();
         let mut cloud = self.0.cloud();
         let outcome = change(&mut cloud, stamp(now));
@@ -98,9 +102,15 @@ impl Compute for Aws {
             let one = match stale {
                 true => {
                     let described = cloud.world.describe_instances(now, std::slice::from_ref(&id.0));
-                    described.ok().and_then(|mut found| found.pop()).map(|(_, life)| resource(id, &life))
+                    described
+                        .ok()
+                        .and_then(|mut found| found.pop())
+                        .map(|(_, life)| resource(id, &life))
                 }
-                false => cloud.world.instance(&id.0).map(|instance| resource(id, instance.life())),
+                false => cloud
+                    .world
+                    .instance(&id.0)
+                    .map(|instance| resource(id, instance.life())),
             };
             seen.push(one.unwrap_or_else(|| bare(id, Seen::Terminated)));
         }
@@ -134,7 +144,10 @@ fn resource(id: &ResourceId, life: &Life) -> ResourceSeen {
         Power::Terminated => Seen::Terminated,
     };
     let asked_for = "Client.UserInitiatedShutdown";
-    let told = life.reason.as_ref().filter(|(code, _)| power == Seen::Stopped && code != asked_for);
+    let told = life
+        .reason
+        .as_ref()
+        .filter(|(code, _)| power == Seen::Stopped && code != asked_for);
     ResourceSeen {
         // EC2 writes whole seconds.
         launched: Timestamp::from_second(life.launched.as_second()).ok(),
@@ -165,7 +178,7 @@ fn transition(words: &str) -> Option<Timestamp> {
 }
 
 impl Gateway for Aws {
-    async fn read(&self, now: Timestamp) -> Result<RouteTable, Fault> {
+    async fn read(&self, now: Timestamp, _known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let admitted = self.admit(DESCRIBE_RULES, false).await?;
         let table = self.0.cloud().table(self.0.now());
         // As the adapter: the time is that of the question, and what is seen no older.
@@ -177,7 +190,10 @@ impl Gateway for Aws {
         for (id, weighted) in groups {
             let admitted = self.admit(DESCRIBE_HEALTH, false).await?;
             let cloud = self.0.cloud();
-            let group = cloud.world.require_group(&id.0).map_err(|failure| fault(DESCRIBE_HEALTH, &failure))?;
+            let group = cloud
+                .world
+                .require_group(&id.0)
+                .map_err(|failure| fault(DESCRIBE_HEALTH, &failure))?;
             let targets = group.targets.iter().map(|target| TargetSeen {
                 resource: ResourceId(target.id.clone()),
                 healthy: target.health.state == HealthState::Healthy,
@@ -211,7 +227,9 @@ impl Gateway for Aws {
         let kept = self.write(route, |cloud, now| {
             let copies = cloud.parked(&route.0);
             if let Some((first, surplus)) = copies.split_first() {
-                let modified = cloud.world.modify_rule(now, first, None, Some(vec![json!(action)]), None);
+                let modified = cloud
+                    .world
+                    .modify_rule(now, first, None, Some(vec![json!(action)]), None);
                 modified.map_err(|failure| fault(MODIFY_RULE, &failure))?;
                 for other in surplus {
                     let deleted = cloud.world.delete_rule(now, other);
@@ -249,7 +267,11 @@ impl Gateway for Aws {
         let admitted = self.admit(DELETE_RULE, true).await?;
         let deleted = self.write(route, |cloud, now| {
             let still = cloud.parked(&route.0).contains(&parked.arn.0);
-            let deleted = if still { cloud.world.delete_rule(now, &parked.arn.0) } else { Ok(()) };
+            let deleted = if still {
+                cloud.world.delete_rule(now, &parked.arn.0)
+            } else {
+                Ok(())
+            };
             deleted.map_err(|failure| fault(DELETE_RULE, &failure))
         });
         admitted.answer(deleted)
@@ -264,7 +286,9 @@ impl Gateway for Aws {
                 return Ok(());
             }
             if !same_final(&current, actions) {
-                return Err(conflict("somebody changed its actions, which are no longer those to be parked"));
+                return Err(conflict(
+                    "somebody changed its actions, which are no longer those to be parked",
+                ));
             }
             modify(cloud, now, route, &pointed_at_waker(&current, &waker))
         });
@@ -279,7 +303,9 @@ impl Gateway for Aws {
                 return Ok(());
             }
             if !cloud.on_waker(&route.0) {
-                return Err(conflict("somebody changed its final action, which is no longer the waker"));
+                return Err(conflict(
+                    "somebody changed its final action, which is no longer the waker",
+                ));
             }
             let last = final_action(actions).expect("an original has an action");
             modify(cloud, now, route, &with_final(&current, last))?;
@@ -301,7 +327,10 @@ fn conflict(words: &str) -> Fault {
 }
 
 fn current(cloud: &Cloud, route: &RouteId) -> Result<Vec<Action>, Fault> {
-    let rule = cloud.world.require_rule(&route.0).map_err(|failure| fault(DESCRIBE_RULES, &failure))?;
+    let rule = cloud
+        .world
+        .require_rule(&route.0)
+        .map_err(|failure| fault(DESCRIBE_RULES, &failure))?;
     Ok(rule.view().actions.iter().map(read_action).collect())
 }
 
@@ -316,7 +345,10 @@ impl Metrics for Aws {
         match self.admit(GET_METRIC_DATA, false).await {
             Ok(_) => {
                 let (now, cloud) = (self.0.now(), self.0.cloud());
-                questions.iter().map(|question| Ok(cloud.meters.answer(now, question))).collect()
+                questions
+                    .iter()
+                    .map(|question| Ok(cloud.meters.answer(now, question)))
+                    .collect()
             }
             Err(fault) => questions.iter().map(|_| Err(fault.clone())).collect(),
         }

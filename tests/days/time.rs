@@ -214,7 +214,12 @@ impl Tasks {
             std::mem::replace(&mut *sleepers, later).into_values().collect()
         };
         due.into_iter().for_each(|sleeper| sleeper.waker.wake());
-        let patient: Vec<u64> = self.patient.iter().filter(|(_, at)| **at <= now).map(|(task, _)| *task).collect();
+        let patient: Vec<u64> = self
+            .patient
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(task, _)| *task)
+            .collect();
         for task in patient {
             while !self.rested.remove(&task) {
                 self.runtime.block_on(tokio::time::sleep(Duration::from_millis(1)));
@@ -258,7 +263,11 @@ impl Tasks {
             self.time.0.current.store(number, Ordering::Relaxed);
             let _inside = self.runtime.enter();
             let polled = task.as_mut().poll(&mut Context::from_waker(&Waker::from(bell)));
-            let sleeps = || lock(&self.time.0.sleepers).values().any(|sleeper| sleeper.task == number);
+            let sleeps = || {
+                lock(&self.time.0.sleepers)
+                    .values()
+                    .any(|sleeper| sleeper.task == number)
+            };
             match polled {
                 Poll::Ready(()) => drop(self.tasks.remove(&number)),
                 Poll::Pending if sleeps() || lock(&self.ready).contains(&number) => {}
