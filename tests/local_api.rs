@@ -158,12 +158,27 @@ async fn unknown_calls_services_and_parameters_are_refused_by_name() {
         ),
         ("Logs_20140328.GetLogEvents", "{}", "not Logs_20140328.GetLogEvents"),
         ("DynamoDB_20120810.GetItem", "nonsense", "not a JSON object"),
+        (
+            "GraniteServiceVersion20100801.PutMetricData",
+            "{}",
+            "does not serve the call PutMetricData of CloudWatch",
+        ),
+        (
+            "GraniteServiceVersion20100801.GetMetricData",
+            r#"{"LabelOptions":{}}"#,
+            "does not know the parameter LabelOptions",
+        ),
     ] {
         let request = format!("POST / HTTP/1.1\r\nHost: aws\r\nX-Amz-Target: {target}");
         let answer = ask(cloud.api_address, &request, body).await;
         assert_eq!(answer.status, 400, "{target}");
         assert!(answer.text().contains(expected), "{}", answer.text());
     }
+    let in_cbor = "POST /service/GraniteServiceVersion20100801/operation/GetMetricData HTTP/1.1\r\nHost: aws";
+    let answer = ask(cloud.api_address, in_cbor, "nonsense").await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.header("smithy-protocol"), Some("rpc-v2-cbor"));
+    assert!(answer.text().contains("not a CBOR map"), "{}", answer.text());
     cloud.stop().await;
 }
 

@@ -164,18 +164,8 @@ fn form_call(body: &Bytes) -> Result<Call, (Wire, Failure)> {
 }
 
 fn cbor_call(name: &str, body: &Bytes) -> Result<Call, (Wire, Failure)> {
-    let wire = Wire::CloudWatchCbor;
-    match cbor::decode(body) {
-        Ok(Value::Object(params)) => Ok(Call {
-            wire,
-            name: name.to_owned(),
-            params,
-        }),
-        Ok(_) | Err(_) => Err((
-            wire,
-            Failure::refused("SerializationException", "the body is not a CBOR map"),
-        )),
-    }
+    let refusal = "the body is not a CBOR map";
+    object_call(Wire::CloudWatchCbor, name, cbor::decode(body).ok(), refusal)
 }
 
 fn json_call(target: &str, body: &Bytes) -> Result<Call, (Wire, Failure)> {
@@ -189,16 +179,18 @@ fn json_call(target: &str, body: &Bytes) -> Result<Call, (Wire, Failure)> {
         let message = format!("the local cloud serves DynamoDB and CloudWatch by JSON, not {target}");
         return Err((Wire::DynamoDb, Failure::refused("UnknownOperationException", message)));
     };
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(params)) => Ok(Call {
+    let refusal = "the body is not a JSON object";
+    object_call(wire, name, serde_json::from_slice(body).ok(), refusal)
+}
+
+fn object_call(wire: Wire, name: &str, body: Option<Value>, refusal: &str) -> Result<Call, (Wire, Failure)> {
+    match body {
+        Some(Value::Object(params)) => Ok(Call {
             wire,
             name: name.to_owned(),
             params,
         }),
-        Ok(_) | Err(_) => Err((
-            wire,
-            Failure::refused("SerializationException", "the body is not a JSON object"),
-        )),
+        Some(_) | None => Err((wire, Failure::refused("SerializationException", refusal))),
     }
 }
 
