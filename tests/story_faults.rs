@@ -190,7 +190,8 @@ async fn story(mix: Mix) -> Result<Told, String> {
             return Err(format!("{bad}, of {}", visitor.story()));
         }
     }
-    let unfair = |entry: &proxymanager::local::log::Access| entry.status == 502 && !mix.causes(&entry.reason);
+    let unfair =
+        |entry: &proxymanager::local::log::Access| entry.status == 502 && !mix.causes(&entry.target, &entry.reason);
     if let Some(entry) = cloud.shared.log.accesses().into_iter().find(unfair) {
         return Err(format!("a 502 that nobody caused: {entry:?}"));
     }
