@@ -1,4 +1,6 @@
 //! What is promised for the moment at which the route changes sides.
+//!
+//! Seen red: with a flip as soon as the machine runs; without the second chance to flip to the waker while it boots.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

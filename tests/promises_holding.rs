@@ -1,4 +1,6 @@
 //! What is promised to those who wait in front of a sleeping site.
+//!
+//! Seen red: without the limit on those who are held.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

@@ -1,4 +1,6 @@
 //! A person with a real browser, and a connection that was open before.
+//!
+//! Seen red: with a page that does not reload.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

@@ -1,4 +1,6 @@
 //! A crowd in front of one sleeping rule, with fewer places in the function than clients.
+//!
+//! Seen red: with every request reading the listeners and looking for itself.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

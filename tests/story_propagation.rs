@@ -1,4 +1,6 @@
 //! A flip takes a while to reach all of the load balancer's nodes, and meanwhile both sides are live.
+//!
+//! Seen red: with the same pause of two seconds each time, by eight redirects of one program.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

@@ -180,12 +180,15 @@ impl Mix {
         self.spells.iter().any(|spell| is(&spell.trouble))
     }
 
-    /// Whether this mix itself is why a request got a 502 with these words.
-    pub fn causes(&self, reason: &str) -> bool {
-        (reason.contains("hrottled") && self.has(|trouble| *trouble == Trouble::FunctionThrottled))
-            || ((reason.contains("Runtime.ExitError") || reason.contains("INIT"))
-                && self.has(|trouble| *trouble == Trouble::FunctionCrash))
-            || (reason.contains("the environment is gone") && self.has(|trouble| *trouble == Trouble::FunctionCrash))
+    /// Whether this mix itself is why a request got a 502 from this target with these words.
+    pub fn causes(&self, target: &str, reason: &str) -> bool {
+        let told = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+        let throttled = told(&["throttled"]) && self.has(|trouble| *trouble == Trouble::FunctionThrottled);
+        let crashed = told(&["Runtime.ExitError", "INIT", "the environment is gone"])
+            && self.has(|trouble| *trouble == Trouble::FunctionCrash);
+        // Whoever is with a machine that somebody stops.
+        let stopped = target.starts_with("i-") && self.has(|trouble| *trouble == Trouble::StopByHand);
+        throttled || crashed || stopped
     }
 
     /// The command that plays it again.
