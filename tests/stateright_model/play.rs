@@ -9,8 +9,7 @@ use proxymanager::domain::seen::{Power, Stimulus, Wanted};
 use proxymanager::domain::time::Timestamp;
 
 use crate::model::calls::name;
-use crate::model::drive::Acting;
-use crate::model::{Actor, Fate, Luck, STALEST, Shape, Stage, Time, World, at};
+use crate::model::{Actor, Fate, Luck, STALEST, Stage, Time, World, at};
 
 /// How long a call takes, and how long at most.
 const CALL_TAKES: Time = 5;
@@ -29,7 +28,7 @@ pub struct Play {
 }
 
 /// What is left to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
     pub requests: u8,
     pub ticks: u8,
@@ -37,6 +36,9 @@ pub struct Budget {
     pub switches: u8,
     pub troubles: u8,
     pub visits: u8,
+    pub commands: u8,
+    /// Whether every look sees what was a minute ago.
+    pub old_news: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ pub enum Sight {
 pub enum Move {
     Begin(usize),
     BeginStale(usize),
+    /// An operator puts the rule to sleep.
+    Command,
     Step(usize),
     /// A step whose call ends in this way.
     Fated(usize, Fate),
@@ -115,6 +119,8 @@ impl Play {
             switches,
             troubles,
             visits,
+            commands,
+            old_news,
         } = self.left;
         let free = |index: usize| self.running.is_none_or(|running| running == index) || switches > 0;
         let due = time(self.record().next_check) <= self.world.now;
@@ -128,7 +134,7 @@ impl Play {
                     let useful = index < 2 || due || self.at_work().next().is_some();
                     if kind > 0 && !second && useful && free(index) {
                         moves.push(Move::Begin(index));
-                        if troubles > 0 {
+                        if troubles > 0 && !old_news {
                             moves.push(Move::BeginStale(index));
                         }
                     }
@@ -157,7 +163,10 @@ impl Play {
                 Some(_) => {}
             }
         }
-        let more = requests + ticks > 0;
+        if commands > 0 && self.running.is_none() && self.actors[2].is_none() {
+            moves.push(Move::Command);
+        }
+        let more = requests + ticks + commands > 0;
         let idle = self.at_work().next().is_none();
         let waiting = self.at_work().any(|(_, actor)| actor.waits(self.world.now));
         if self.running.is_some() && switches > 0 || self.running.is_none() && (waiting || idle && more && !due) {
@@ -187,13 +196,18 @@ impl Play {
         }
         if !matches!(
             next,
-            Move::Begin(_) | Move::Step(_) | Move::Wait | Move::Calm | Move::Visit
+            Move::Begin(_) | Move::Command | Move::Step(_) | Move::Wait | Move::Calm | Move::Visit
         ) {
             play.left.troubles -= 1;
         }
         match next {
-            Move::Begin(index) => play.begin(index, 0),
-            Move::BeginStale(index) => play.begin(index, STALEST),
+            Move::Begin(index) => play.begin(index, stimulus(index), 0),
+            Move::BeginStale(index) => play.begin(index, stimulus(index), STALEST),
+            Move::Command => {
+                let who = "an operator".to_owned();
+                let wanted = Wanted::Asleep;
+                play.begin(2, Stimulus::Command { wanted, who }, 0);
+            }
             Move::Step(index) => play.step(index, Fate::Well),
             Move::Fated(index, fate) => play.step(index, fate),
             Move::Crash(index) => {
@@ -237,7 +251,7 @@ impl Play {
             play.seen = Some(Sight::FoundUsed);
         }
         let stale = |actor: &Actor| actor.luck.ages != [0; 3];
-        if play.left.troubles == 0 && !play.actors.iter().flatten().any(stale) {
+        if play.left.troubles == 0 && !play.left.old_news && !play.actors.iter().flatten().any(stale) {
             // Nobody will look back any more.
             play.world.keeps_past = false;
             play.world.past.clear();
@@ -245,19 +259,26 @@ impl Play {
         play
     }
 
-    fn begin(&mut self, index: usize, age: Time) {
-        let left = if index < 2 {
-            &mut self.left.requests
-        } else {
-            &mut self.left.ticks
-        };
-        *left -= 1;
+    fn begin(&mut self, index: usize, stimulus: Stimulus, age: Time) {
+        let Budget {
+            requests,
+            ticks,
+            commands,
+            old_news,
+            ..
+        } = &mut self.left;
+        let age = if *old_news { STALEST } else { age };
+        *match stimulus {
+            Stimulus::Request { .. } => requests,
+            Stimulus::Command { .. } => commands,
+            Stimulus::Tick | Stimulus::StateChange => ticks,
+        } -= 1;
         let luck = Luck {
             ages: [age; 3],
             takes: CALL_TAKES,
             fates: Vec::new(),
         };
-        self.actors[index] = Some(Actor::new(index, stimulus(index), luck));
+        self.actors[index] = Some(Actor::new(index, stimulus, luck));
         self.step(index, Fate::Well);
     }
 
@@ -320,7 +341,7 @@ impl Play {
 
     /// Nobody is at work, and nothing more will happen but the schedule's looks.
     pub fn is_at_its_end(&self) -> bool {
-        self.left.requests + self.left.ticks == 0 && self.at_work().next().is_none()
+        self.left.requests + self.left.ticks + self.left.commands == 0 && self.at_work().next().is_none()
     }
 
     /// Whether the schedule alone brings it to what was wanted, and without further use to sleep.
@@ -362,71 +383,4 @@ fn sweep(world: &mut World, until: Time) {
         world.tick();
         world.advance(1);
     }
-}
-
-/// The shape of the site: two routes to one machine.
-pub fn shape() -> Shape {
-    Shape {
-        routes: vec![vec![(0, 1)], vec![(0, 1)]],
-        groups: vec![vec![0]],
-        settle: 60,
-        idle: 300,
-        ..Shape::single()
-    }
-}
-
-/// Moments from which everything of interest is a few looks away.
-pub fn beginnings() -> [World; 4] {
-    let mut world = shape().up();
-    world.rule.policy.metrics_delay = std::time::Duration::from_secs(60);
-    world.rule.policy.busy_network = None;
-    world.traffic();
-    world.tick();
-    let at_ = |until: Time, world: &mut World| {
-        world.live(until, &[]);
-        world.counts.clear();
-        world.in_flight.clear();
-        world.clone()
-    };
-    let due = at_(360, &mut world);
-    let settled = at_(540, &mut world);
-    let asleep = at_(1200, &mut world);
-    world.request();
-    let ready = at_(1217, &mut world);
-    [due, settled, asleep, ready]
-}
-
-/// A move as a line of a story.
-pub fn told(before: &Play, next: Move, after: &Play) -> String {
-    let who = |index: usize| format!("{} {}", if index < 2 { "waker" } else { "sweeper" }, index % 2 + 1);
-    let did = |index: usize| {
-        let stage = after.actors[index].as_ref().map(|actor| &actor.stage);
-        match (before.actors[index].as_ref().map(|actor| &actor.stage), stage) {
-            (None, _) => "reads the ledger".to_owned(),
-            (Some(Stage::Loaded(_)), Some(Stage::Leased(_))) => "takes the lease".to_owned(),
-            (Some(Stage::Leased(_)), Some(Stage::Acting(acting))) => format!("looks, and wants to {}", wanted(acting)),
-            (Some(Stage::Acting(acting)), Some(Stage::Answered(..))) => {
-                format!("begins to {}", name(&acting.actions[acting.next]))
-            }
-            (Some(Stage::Answered(..)), Some(_)) => "notes the outcome".to_owned(),
-            (Some(_), None) => "is done".to_owned(),
-            (Some(_), Some(_)) => "goes on".to_owned(),
-        }
-    };
-    match next {
-        Move::Begin(index) | Move::Step(index) => format!("{} {}", who(index), did(index)),
-        Move::BeginStale(index) => format!("{} reads the ledger, and will see old news", who(index)),
-        Move::Fated(index, fate) => format!("{} {} ({fate:?})", who(index), did(index)),
-        Move::Crash(index) => format!("{} dies", who(index)),
-        Move::Wait => format!("{} s pass", after.world.now - before.world.now),
-        Move::Calm => "three minutes pass".to_owned(),
-        Move::Visit => "somebody uses the second route".to_owned(),
-        Move::Rewrite => "somebody rewrites the first route".to_owned(),
-        Move::DeleteParked => "somebody deletes a parked rule".to_owned(),
-        Move::DoubleParked => "a parked rule is there twice".to_owned(),
-    }
-}
-
-fn wanted(acting: &Acting) -> String {
-    acting.actions.iter().map(name).collect::<Vec<_>>().join(", ")
 }
