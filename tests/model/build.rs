@@ -145,6 +145,7 @@ impl Shape {
             stored: None,
             skew: 0,
             fence: true,
+            leases: true,
             past: Vec::new(),
             keeps_past: true,
             denials: BTreeMap::new(),

@@ -54,6 +54,7 @@ impl World {
     pub fn call(&mut self, of: usize, action: &Action, fate: Fate, takes: Time) -> Result<(), Fault> {
         *self.counts.entry(name(action)).or_default() += 1;
         let fate = self.denials.get(name(action)).copied().unwrap_or(fate);
+        self.judge_lease(of, action);
         let lost = || Err(fault(FaultKind::Other, name(action)));
         let ends = self.now + takes;
         let mut lands = None;
@@ -96,6 +97,7 @@ impl World {
             .cloned()
             .collect();
         for call in due {
+            self.judge_lease(call.of, &call.action);
             // Whether it was right is judged when it lands; that AWS may refuse it by then is no news to anybody.
             let _refused = self.effect(call.of, &call.action);
         }

@@ -93,10 +93,6 @@ impl Actor {
         matches!(&self.stage, Stage::Answered(_, _, ends) if *ends > now)
     }
 
-    fn owner(&self) -> String {
-        format!("actor {}", self.id)
-    }
-
     /// One step.
     pub fn step(&mut self, world: &mut World) {
         let now = at(world.now);
@@ -107,9 +103,9 @@ impl Actor {
                 Stage::Loaded(Box::new(world.stored.clone().unwrap_or_else(fresh)))
             }
             Stage::Loaded(record) => {
-                let free = !record.leased_to_another(now, &self.owner());
+                let free = !world.leases || !record.leased_to_another(now, &owner(self.id));
                 let lease = Lease {
-                    owner: self.owner(),
+                    owner: owner(self.id),
                     until: after(now, std::time::Duration::from_secs(LEASE as u64)),
                 };
                 let mut record = Record {
@@ -177,6 +173,10 @@ impl Actor {
         let ends = world.now + self.luck.takes;
         Stage::Answered(Box::new(acting), outcome, ends)
     }
+}
+
+pub fn owner(actor: usize) -> String {
+    format!("actor {actor}")
 }
 
 fn left(record: &Record, now: Time) -> Time {

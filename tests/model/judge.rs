@@ -5,7 +5,8 @@ use proxymanager::domain::policy::Needed;
 use proxymanager::domain::rule::{Action, RouteId, Side, final_action};
 use proxymanager::domain::seen::Power;
 
-use super::{STALEST, Time, World, waker};
+use super::drive::owner;
+use super::{STALEST, Time, World, at, waker};
 
 /// What happened so recently that nobody could have known when the call was decided: the age of a Describe and the
 /// time that calls take.
@@ -101,6 +102,16 @@ impl World {
         let used = self.traffic.as_ref().and_then(|traffic| traffic.last);
         if let Some(used) = used.filter(|used| idle && self.now - used < self.shape.idle as Time) {
             self.violated(format!("stopped as idle {} s after its last use", self.now - used));
+        }
+    }
+
+    /// I8: who stops holds the lease, until the call has had its effect.
+    pub(super) fn judge_lease(&mut self, of: usize, action: &plan::Action) {
+        let lease = self.stored.as_ref().and_then(|record| record.lease.as_ref());
+        let held = lease.is_some_and(|lease| lease.owner == owner(of) && lease.until > at(self.now));
+        if matches!(action, plan::Action::Stop { .. }) && !held {
+            let holder = lease.map_or("nobody", |lease| &lease.owner).to_owned();
+            self.violated(format!("I8: {} stopped under the lease of {holder}", owner(of)));
         }
     }
 

@@ -89,6 +89,8 @@ pub struct World {
     pub skew: Time,
     /// Whether a store is conditional on the version: the fence.
     pub fence: bool,
+    /// Whether anybody heeds the lease of another.
+    pub leases: bool,
     /// Every Describe is answered from the present when empty.
     pub past: Vec<(Time, View)>,
     pub keeps_past: bool,
@@ -154,7 +156,7 @@ impl World {
     }
 
     /// The next second in which something happens by itself.
-    fn next_event(&self) -> Time {
+    pub fn next_event(&self) -> Time {
         let powers = self.machines.iter().filter_map(|m| m.until);
         let healths = self
             .machines
@@ -188,6 +190,9 @@ impl World {
             if self.past.last().is_none_or(|(_, last)| *last != view) {
                 self.past.push((self.now, view));
             }
+            // Nothing older can be seen any more.
+            let seen = self.past.iter().rposition(|(time, _)| *time <= self.now - STALEST);
+            self.past.drain(..seen.unwrap_or(0));
         }
     }
 
