@@ -159,7 +159,7 @@ async fn job(account: &Account, site: usize, rng: &mut fastrand::Rng) {
 }
 
 /// As an operator's command: false when the rule does not want to be awake any more, or nobody lets us.
-async fn keep_awake(account: &Account, site: usize, until: Moment) -> bool {
+pub async fn keep_awake(account: &Account, site: usize, until: Moment) -> bool {
     let name = RuleName(account.cloud().sites[site].name.clone());
     for _ in 0..60 {
         let now = stamp(account.now());
