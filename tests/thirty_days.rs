@@ -130,17 +130,27 @@ fn furnish(account: &Arc<Account>) {
     }
 }
 
+/// What the last Ticks found.
+#[derive(Default)]
+struct Quiet {
+    /// What had changed by then.
+    changes: u64,
+    /// How many found the same in a row: the first may have seen an old table or a stale describe.
+    times: u32,
+    until: Moment,
+}
+
 /// A Tick every minute; some never come, some meet the one before.
 async fn ticks(account: Arc<Account>) {
-    let quiet = Arc::new(Mutex::new(None));
+    let quiet = Arc::new(Mutex::new(Quiet::default()));
     let mut rng = account.cloud().rng.fork();
     loop {
         let next = (account.now() / MINUTE + 1) * MINUTE;
         account.time.sleep_until(next).await;
         let changes = changes(&account);
         // A Tick that changed nothing changes nothing again until something else does, or is due.
-        let same = |(then, until): &(u64, Moment)| *then == changes && next < *until;
-        if lock(&quiet).as_ref().is_some_and(same) {
+        let is_quiet = |quiet: &Quiet| quiet.changes == changes && quiet.times >= 2 && next < quiet.until;
+        if is_quiet(&lock(&quiet)) {
             continue;
         }
         if rng.u8(0..30) == 0 {
@@ -155,7 +165,13 @@ async fn ticks(account: Arc<Account>) {
                 account.cloud().told.sweeps += 1;
                 let swept = account.driver().sweep().await;
                 let whole = swept.is_ok_and(|swept| swept.left == 0 && swept.failed.is_empty());
-                *lock(&quiet) = whole.then(|| (changes, rests_until(&account)));
+                let mut quiet = lock(&quiet);
+                let same = whole && quiet.changes == changes;
+                *quiet = Quiet {
+                    changes,
+                    times: if same { quiet.times + 1 } else { u32::from(whole) },
+                    until: rests_until(&account),
+                };
             });
         }
     }
