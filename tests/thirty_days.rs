@@ -12,11 +12,18 @@ use std::sync::{Arc, Mutex};
 use days::account::Account;
 use days::time::{BEGIN, DAY, HOUR, MINUTE, Moment, Tasks, Time, lock, moment, stamp};
 use days::{hands, people};
+use proxymanager::domain::phase::Phase;
+use proxymanager::domain::record::Record;
+use proxymanager::domain::rule::RuleName;
+use proxymanager::domain::seen::Wanted;
+use proxymanager::ledger::Ledger;
 
 const DAYS: Moment = 30;
-/// A hundred rules, ten to an account: a look costs what its account holds.
-const ACCOUNTS: u64 = 10;
-const SITES: usize = 10;
+/// A hundred rules, a few to an account: without optimisation a look costs mostly what its account holds.
+const ACCOUNTS: u64 = 25;
+const SITES: usize = 4;
+/// Visitors an hour while offices are open, of one site after the other.
+const RATES: [f64; 10] = [1.0, 0.1, 0.12, 0.02, 0.7, 0.1, 0.12, 0.0, 0.08, 0.05];
 const SEED: u64 = 1;
 /// Without any use for so much longer than `idle`, a rule sleeps: the metrics' delay, five-minute points, settling, proof
 /// and a stop, with a call or two that fail.
@@ -38,7 +45,7 @@ fn thirty_days() {
     println!("seed {seed}");
     let mut sum = Sum::default();
     for number in accounts {
-        let wrong = live(seed.wrapping_mul(1_000) + number, &mut sum);
+        let wrong = live(seed.wrapping_mul(1_000) + number, number as usize, &mut sum);
         let replay = format!("DAYS_SEED={seed} DAYS_ACCOUNT={number} cargo test --test thirty_days -- --nocapture");
         assert!(wrong.is_empty(), "{}\nreplay: {replay}", wrong.join("\n"));
     }
@@ -53,7 +60,7 @@ fn thirty_days() {
 }
 
 /// One account; what went wrong in it.
-fn live(seed: u64, sum: &mut Sum) -> Vec<String> {
+fn live(seed: u64, number: usize, sum: &mut Sum) -> Vec<String> {
     let time = Time::new();
     let mut tasks = Tasks::new(&time);
     let account = Account::new(seed, &time);
@@ -61,18 +68,21 @@ fn live(seed: u64, sum: &mut Sum) -> Vec<String> {
     furnish(&account);
     time.spawn(ticks(Arc::clone(&account)));
     tasks.run_until(BEGIN + 5 * MINUTE);
-    let rates = [1.0, 0.7, 0.12, 0.12, 0.1, 0.1, 0.08, 0.05, 0.02, 0.0];
-    for (site, an_hour) in rates.into_iter().enumerate().filter(|(_, an_hour)| *an_hour > 0.0) {
+    for site in 0..SITES {
+        let an_hour = RATES[(number * SITES + site) % RATES.len()];
+        if an_hour == 0.0 {
+            continue;
+        }
         time.spawn(people::arrive(Arc::clone(&account), site, an_hour, end));
     }
-    time.spawn(hands::deploy(Arc::clone(&account), 8.0, end));
+    time.spawn(hands::deploy(Arc::clone(&account), 20.0, end));
     time.spawn(hands::weather(Arc::clone(&account), end));
     let mut judged = 0;
     for day in 1..=DAYS {
         tasks.run_until(BEGIN + day * DAY + 5 * HOUR);
         judged += judge_sleep(&account);
         if !account.cloud().wrong.is_empty() {
-            return std::mem::take(&mut account.cloud().wrong);
+            return report(&account, &mut tasks);
         }
     }
     // Everybody goes home, and AWS has no bad day.
@@ -87,7 +97,21 @@ fn live(seed: u64, sum: &mut Sum) -> Vec<String> {
     }
     comes_back(&account);
     add_up(&account, judged, end, sum);
-    std::mem::take(&mut account.cloud().wrong)
+    report(&account, &mut tasks)
+}
+
+/// What went wrong, and the last turns in the life of the rules it happened to.
+fn report(account: &Arc<Account>, tasks: &mut Tasks) -> Vec<String> {
+    let mut wrong = std::mem::take(&mut account.cloud().wrong);
+    let names: Vec<String> = account.cloud().sites.iter().map(|site| site.name.clone()).collect();
+    let concerned = |name: &String| wrong.iter().any(|words| words.contains(&format!(" {name}:")));
+    for name in names.into_iter().filter(concerned).collect::<Vec<_>>() {
+        let (ledger, rule) = (account.ledger.clone(), RuleName(name.clone()));
+        let turns = tasks.block_on(async move { ledger.history(&rule, 20).await });
+        let turns = turns.into_iter().flatten().rev();
+        wrong.extend(turns.map(|turn| format!("    {name} {} {:?} {}", turn.at, turn.kind, turn.why)));
+    }
+    wrong
 }
 
 fn furnish(account: &Arc<Account>) {
@@ -106,17 +130,27 @@ fn furnish(account: &Arc<Account>) {
     }
 }
 
+/// What the last Ticks found.
+#[derive(Default)]
+struct Quiet {
+    /// What had changed by then.
+    changes: u64,
+    /// How many found the same in a row: the first may have seen an old table or a stale describe.
+    times: u32,
+    until: Moment,
+}
+
 /// A Tick every minute; some never come, some meet the one before.
 async fn ticks(account: Arc<Account>) {
-    let quiet = Arc::new(Mutex::new(None));
+    let quiet = Arc::new(Mutex::new(Quiet::default()));
     let mut rng = account.cloud().rng.fork();
     loop {
         let next = (account.now() / MINUTE + 1) * MINUTE;
         account.time.sleep_until(next).await;
         let changes = changes(&account);
-        // A Tick that found nothing to do finds nothing again until something changes or is due.
-        let same = |(then, until): &(u64, Moment)| *then == changes && next < *until;
-        if lock(&quiet).as_ref().is_some_and(same) {
+        // A Tick that changed nothing changes nothing again until something else does, or is due.
+        let is_quiet = |quiet: &Quiet| quiet.changes == changes && quiet.times >= 2 && next < quiet.until;
+        if is_quiet(&lock(&quiet)) {
             continue;
         }
         if rng.u8(0..30) == 0 {
@@ -130,22 +164,33 @@ async fn ticks(account: Arc<Account>) {
             time.spawn(async move {
                 account.cloud().told.sweeps += 1;
                 let swept = account.driver().sweep().await;
-                let nothing = swept.is_ok_and(|swept| swept.looked == 0 && swept.failed.is_empty());
-                *lock(&quiet) = nothing.then(|| (changes, rests_until(&account)));
+                let whole = swept.is_ok_and(|swept| swept.left == 0 && swept.failed.is_empty());
+                let mut quiet = lock(&quiet);
+                let same = whole && quiet.changes == changes;
+                *quiet = Quiet {
+                    changes,
+                    times: if same { quiet.times + 1 } else { u32::from(whole) },
+                    until: rests_until(&account),
+                };
             });
         }
     }
 }
 
 fn changes(account: &Account) -> u64 {
-    account.cloud().changes + account.ledger.stores()
+    account.cloud().changes + account.ledger.changes()
 }
 
-/// When the first rule is due, or the other ways to machines have to be read again.
+/// When the metrics of the first rule are due. What else is read again and again is the same while nothing changes, and
+/// is read a few times a day.
 fn rests_until(account: &Account) -> Moment {
-    let latest = account.now() + 30 * MINUTE;
+    let latest = account.now() + 6 * HOUR;
     let records = account.ledger.records();
-    let rests = records.iter().filter_map(|record| record.rests_until.map(moment));
+    let moves = |record: &&Record| record.wanted == Wanted::Awake || record.snapshot.phase != Phase::Asleep;
+    let rests = records
+        .iter()
+        .filter(moves)
+        .filter_map(|record| record.rests_until.map(moment));
     rests.min().map_or(latest, |first| first.min(latest))
 }
 

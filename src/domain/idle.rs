@@ -14,6 +14,9 @@ use super::wish;
 /// A rule at rest is looked at in full this often, whatever did not change.
 pub const REST: Duration = Duration::from_secs(3600);
 
+/// A point that is later than this has been lost.
+const LATEST: Duration = Duration::from_secs(1800);
+
 /// What has to be asked of the metrics now, if anything: only what could decide something.
 pub fn question(now: Timestamp, rule: &Rule, record: &Record, groups: Vec<Backend>) -> Option<Question> {
     let (from, until) = window(now, rule, record)?;
@@ -48,9 +51,13 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
         }
         Wanted::Asleep => {
             let settling = record.settling_since?;
-            let end = proof_ends(settling);
             let settled = now >= after(settling, rule.policy.settle);
-            (settled && complete >= end).then_some((record.prove_from?, end))
+            let end = proof_ends(settling);
+            let from = record.prove_from.filter(|from| *from < end)?;
+            // The load that is asked for is that of the last minutes. What was late will come; what is still missing by
+            // then got lost, and newer points have to do.
+            let until = if since(complete, end) < LATEST { end } else { complete };
+            (settled && complete >= end).then_some((from, until))
         }
     }
 }
@@ -98,7 +105,15 @@ impl Look<'_> {
     }
 
     fn weigh(&mut self, question: &Question, activity: &Activity) {
-        let tally = question.tally(activity);
+        let tally = match self.record.settling_since {
+            // What comes after the flip has come to an end is no use of the machines.
+            Some(settling) if self.record.wanted == Wanted::Asleep => Question {
+                until: question.until.min(proof_ends(settling)),
+                ..question.clone()
+            }
+            .tally(activity),
+            Some(_) | None => question.tally(activity),
+        };
         let busy = self.busy(question, activity);
         match self.record.wanted {
             Wanted::Awake => {
@@ -120,7 +135,10 @@ impl Look<'_> {
                 };
             }
             Wanted::Asleep => {
-                self.record.kept_by = None;
+                self.record.kept_by = match &busy {
+                    Burden::Unknown(why) => Some(why.clone()),
+                    Burden::Idle | Burden::Busy(_) => None,
+                };
                 let used = match (tally.last_use, busy) {
                     (Some(_), _) => Some("requests arrived until the switch, or cannot be excluded".to_owned()),
                     (None, Burden::Busy(why)) => Some(why),

@@ -137,8 +137,7 @@ impl Account {
         let (id, life) = (machine.to_owned(), self.life(machine));
         self.later(10 * SECOND, move |account| {
             if account.life(&id) == life {
-                let now = account.now();
-                account.cloud().probe(now, &id, false);
+                account.cloud().probe(&id, false);
             }
         });
         self.comes_up(machine, down);
@@ -199,10 +198,9 @@ impl Account {
 
     /// The health checks of a machine whose program answers pass.
     pub fn check(self: &Arc<Self>, machine: &str) {
-        let now = self.now();
         let mut cloud = self.cloud();
         if cloud.up.get(machine) == Some(&true) {
-            cloud.probe(now, machine, true);
+            cloud.probe(machine, true);
             cloud.changes += 1;
         }
     }

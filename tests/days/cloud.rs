@@ -17,9 +17,13 @@ use serde_json::{Value, json};
 use super::meters::Meters;
 use super::time::{MINUTE, Moment, SECOND, stamp};
 
+/// AWS's quota of rules, with a parked one for each, would allow a few more.
+const SITES_EACH: usize = 40;
+
 /// A site: what its owner has, and who is there just now.
 pub struct Site {
     pub name: String,
+    pub listener: String,
     /// One for each route.
     pub hosts: Vec<String>,
     pub routes: Vec<String>,
@@ -97,8 +101,8 @@ pub struct Told {
 
 pub struct Cloud {
     pub world: World,
-    pub listener: String,
-    pub balancer: String,
+    /// Each with its load balancer.
+    pub listeners: Vec<(String, String)>,
     pub waker: String,
     pub sites: Vec<Site>,
     pub meters: Meters,
@@ -133,12 +137,8 @@ impl Cloud {
         };
         let made = world.create_target_group("waker", TargetKind::Lambda, "", 0, check);
         let waker = made.expect("a group for the waker");
-        let balancer = world.add_balancer(stamp(now), "shared");
-        let actions = vec![json!({ "Type": "forward", "TargetGroupArn": waker })];
-        let listener = world.add_listener(stamp(now), &balancer, 80, actions);
-        Cloud {
-            listener: listener.expect("a listener"),
-            balancer,
+        let mut cloud = Cloud {
+            listeners: Vec::new(),
             waker,
             world,
             sites: Vec::new(),
@@ -156,7 +156,18 @@ impl Cloud {
             up: BTreeMap::new(),
             known: BTreeMap::new(),
             table: None,
-        }
+        };
+        cloud.add_listener(now);
+        cloud
+    }
+
+    fn add_listener(&mut self, now: Moment) {
+        let at = stamp(now);
+        let name = format!("shared-{}", self.listeners.len());
+        let balancer = self.world.add_balancer(at, &name);
+        let actions = vec![json!({ "Type": "forward", "TargetGroupArn": self.waker })];
+        let listener = self.world.add_listener(at, &balancer, 80, actions);
+        self.listeners.push((listener.expect("a listener"), balancer));
     }
 
     /// A site with so many machines, all stopped, and routes, all on the backend.
@@ -169,6 +180,10 @@ impl Cloud {
         tags: &[(&str, &str)],
     ) -> usize {
         let at = stamp(now);
+        if self.sites.len() / SITES_EACH >= self.listeners.len() {
+            self.add_listener(now);
+        }
+        let listener = self.listeners[self.sites.len() / SITES_EACH].0.clone();
         let check = HealthCheck {
             interval: Duration::from_secs(10),
             healthy: 2,
@@ -195,6 +210,7 @@ impl Cloud {
             .collect();
         let mut site = Site {
             name: name.to_owned(),
+            listener,
             routes: Vec::new(),
             group,
             machines,
@@ -215,9 +231,8 @@ impl Cloud {
                 tags: tags.clone(),
                 ..NewRule::default()
             };
-            let listener = self.listener.clone();
-            site.routes
-                .push(self.world.create_rule(at, &listener, new).expect("a route"));
+            let made = self.world.create_rule(at, &site.listener, new);
+            site.routes.push(made.expect("a route"));
         }
         self.sites.push(site);
         self.rules_changed(now);
@@ -261,7 +276,7 @@ impl Cloud {
     }
 
     /// The health checks of this machine's target come out like this, often enough to count.
-    pub fn probe(&mut self, now: Moment, machine: &str, passes: bool) {
+    pub fn probe(&mut self, machine: &str, passes: bool) {
         let Some(site) = self.site_of(machine) else { return };
         let probe = Probe {
             group: self.sites[site].group.clone(),
@@ -270,7 +285,6 @@ impl Cloud {
             path: "/".to_owned(),
             timeout: Duration::from_secs(5),
         };
-        let _ = now;
         for _ in 0..2 {
             let outcome = if passes {
                 Outcome::Status(200)
@@ -285,7 +299,7 @@ impl Cloud {
     pub fn request(&mut self, now: Moment, site: usize, host: usize) -> Way {
         let name = &self.sites[site].hosts[host];
         let meant = |conditions: &[Value]| conditions.first().is_some_and(|c| c["Values"][0] == **name);
-        let routed = self.world.route(stamp(now), &self.listener, meant);
+        let routed = self.world.route(stamp(now), &self.sites[site].listener, meant);
         let action = routed.expect("there is a default rule").action;
         self.sites[site].used = now;
         if group_arns(&action).contains(&self.waker) {
@@ -358,9 +372,13 @@ impl Cloud {
         }
     }
 
+    pub fn count(&mut self, call: &'static str, calls: usize) {
+        *self.counts.entry(call).or_default() += calls as u64;
+    }
+
     /// What happens to this call, drawn anew for each.
     pub fn mishap(&mut self, call: &'static str, writes: bool) -> Mishap {
-        *self.counts.entry(call).or_default() += 1;
+        self.count(call, 1);
         let fault = |kind, words: &str| Some(Fault::new(kind, call, words));
         let mut mishap = Mishap {
             delay: 0,
@@ -383,28 +401,33 @@ impl Cloud {
     /// The route table as a describe of this moment shows it.
     pub fn table(&mut self, now: Moment) -> RouteTable {
         if self.world.faults.stale_ms > 0 {
-            let listener = self.listener.clone();
-            let described = self.world.describe_rules(stamp(now), Some(&listener), &[]);
-            let described = described.expect("the listener is there");
-            let rules = described.iter().map(|(rule, view)| listener_rule(rule, view));
-            let rules = rules.collect();
+            let mut rules = Vec::new();
+            for (listener, _) in &self.listeners {
+                let described = self.world.describe_rules(stamp(now), Some(listener), &[]);
+                let described = described.expect("the listener is there");
+                rules.extend(
+                    described
+                        .iter()
+                        .map(|(rule, view)| (listener.clone(), listener_rule(rule, view))),
+                );
+            }
             return self.table_of(now, rules);
         }
         if self.table.is_none() {
-            let mut rules: Vec<ListenerRule> = Vec::new();
+            let mut rules: Vec<(String, ListenerRule)> = Vec::new();
             for rule in self.world.rules() {
                 let known = self.known.get(&rule.arn);
                 let same = known.filter(|(view, tags, _)| view == rule.view() && *tags == rule.tags);
                 if let Some((.., known)) = same {
-                    rules.push(known.clone());
+                    rules.push((rule.listener.clone(), known.clone()));
                     continue;
                 }
                 let read = listener_rule(rule, rule.view());
                 let kept = (rule.view().clone(), rule.tags.clone(), read.clone());
                 self.known.insert(rule.arn.clone(), kept);
-                rules.push(read);
+                rules.push((rule.listener.clone(), read));
             }
-            rules.sort_by_key(|rule| rule.priority.unwrap_or(u32::MAX));
+            rules.sort_by_key(|(_, rule)| rule.priority.unwrap_or(u32::MAX));
             self.table = Some(self.table_of(now, rules));
         }
         RouteTable {
@@ -413,18 +436,26 @@ impl Cloud {
         }
     }
 
-    fn table_of(&self, now: Moment, rules: Vec<ListenerRule>) -> RouteTable {
+    fn table_of(&self, now: Moment, rules: Vec<(String, ListenerRule)>) -> RouteTable {
+        let of = |arn: &String| {
+            rules
+                .iter()
+                .filter(|(listener, _)| listener == arn)
+                .map(|(_, rule)| rule.clone())
+                .collect()
+        };
+        let listeners = self.listeners.iter().map(|(arn, balancer)| Listener {
+            arn: arn.clone(),
+            load_balancer: balancer.clone(),
+            port: 80,
+            waker: Some(GroupId(self.waker.clone())),
+            controller: None,
+            rules: of(arn),
+        });
         RouteTable {
             schema: SCHEMA,
             read_at: stamp(now),
-            listeners: vec![Listener {
-                arn: self.listener.clone(),
-                load_balancer: self.balancer.clone(),
-                port: 80,
-                waker: Some(GroupId(self.waker.clone())),
-                controller: None,
-                rules,
-            }],
+            listeners: listeners.collect(),
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,

@@ -26,7 +26,7 @@ struct Kept {
     records: BTreeMap<RuleName, Record>,
     table: Option<RouteTable>,
     counts: BTreeMap<&'static str, u64>,
-    stores: u64,
+    changes: u64,
 }
 
 impl Counted {
@@ -42,9 +42,9 @@ impl Counted {
         lock(&self.kept).counts.clear();
     }
 
-    /// How many records were written.
-    pub fn stores(&self) -> u64 {
-        lock(&self.kept).stores
+    /// How often a record was written that says something new.
+    pub fn changes(&self) -> u64 {
+        lock(&self.kept).changes
     }
 
     pub fn record(&self, rule: &str) -> Option<Record> {
@@ -72,7 +72,11 @@ impl Ledger for Counted {
         self.count("ledger:store");
         let version = self.memory.store(record).await?;
         let mut kept = lock(&self.kept);
-        kept.stores += 1;
+        let same = kept
+            .records
+            .get(&record.rule)
+            .is_some_and(|before| before.same_as(record));
+        kept.changes += u64::from(!same);
         let record = Record {
             version,
             ..record.clone()

@@ -9,4 +9,5 @@ pub mod ledger;
 pub mod meters;
 pub mod people;
 pub mod ports;
+pub mod scene;
 pub mod time;

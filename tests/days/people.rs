@@ -10,9 +10,9 @@ use proxymanager::domain::time::after;
 use proxymanager::drive::Effort;
 use proxymanager::ledger::{Ledger, lease};
 
-use super::account::Account;
+use super::account::{Account, METRICS_DELAY};
 use super::cloud::{Kind, Way};
-use super::time::{BEGIN, DAY, HOUR, MINUTE, Moment, SECOND, stamp};
+use super::time::{BEGIN, DAY, HOUR, MINUTE, Moment, SECOND, moment, stamp};
 
 /// The default of the tag that says how long a wake may take.
 const DEADLINE: Moment = 15 * MINUTE;
@@ -114,6 +114,7 @@ fn close(account: &Account, site: usize, number: u64) {
 async fn session(account: &Account, site: usize, host: usize, idle: Moment, rng: &mut fastrand::Rng) {
     let number = open(account, site, Kind::Requests);
     let end = account.now() + rng.i64(20 * MINUTE..4 * HOUR);
+    let mut last = account.now();
     while account.now() < end {
         account.time.sleep(rng.i64(MINUTE..idle - SECOND)).await;
         let idle_now = account.cloud().sites[site].idle;
@@ -122,17 +123,35 @@ async fn session(account: &Account, site: usize, host: usize, idle: Moment, rng:
         }
         let now = account.now();
         let way = account.cloud().request(now, site, host);
-        // Somebody stopped the machine, or pointed the route away: the user leaves.
-        if way != Way::Served {
-            let mut cloud = account.cloud();
-            let excused = cloud.is_rough(now) || now - cloud.sites[site].hand < idle + 10 * MINUTE;
-            if way == Way::Waker && !excused {
-                cloud.complain(now, site, "put to sleep under a session with requests");
-            }
+        if way == Way::Waker {
+            judge_flip(account, site, last, idle);
+        }
+        if way != Way::Served && !reach(account, site, host).await {
             break;
         }
+        last = account.now();
     }
     close(account, site, number);
+}
+
+/// A session whose last request the metrics had shown when the rule was found idle was to be left alone. A later one brings
+/// the rule back at once.
+fn judge_flip(account: &Account, site: usize, last: Moment, idle: Moment) {
+    let now = account.now();
+    let mut cloud = account.cloud();
+    let Some(record) = account.ledger.record(&cloud.sites[site].name) else {
+        return;
+    };
+    let decided = moment(record.wanted_since);
+    let shown = decided - last > METRICS_DELAY.as_millis() as Moment + MINUTE;
+    let by_hand = now - cloud.sites[site].hand < idle + 10 * MINUTE;
+    if record.wanted == Wanted::Asleep && shown && decided - last < idle && !by_hand {
+        cloud.complain(
+            now,
+            site,
+            &format!("put to sleep under a session: {}", record.wanted_by),
+        );
+    }
 }
 
 /// Traffic that no load balancer sees.
@@ -159,7 +178,7 @@ async fn job(account: &Account, site: usize, rng: &mut fastrand::Rng) {
 }
 
 /// As an operator's command: false when the rule does not want to be awake any more, or nobody lets us.
-async fn keep_awake(account: &Account, site: usize, until: Moment) -> bool {
+pub async fn keep_awake(account: &Account, site: usize, until: Moment) -> bool {
     let name = RuleName(account.cloud().sites[site].name.clone());
     for _ in 0..60 {
         let now = stamp(account.now());

@@ -28,6 +28,8 @@ const DESCRIBE_INSTANCES: &str = "ec2:DescribeInstances";
 const START: &str = "ec2:StartInstances";
 const STOP: &str = "ec2:StopInstances";
 const DESCRIBE_RULES: &str = "elasticloadbalancing:DescribeRules";
+const DESCRIBE_LISTENERS: &str = "elasticloadbalancing:DescribeListeners";
+const DESCRIBE_TAGS: &str = "elasticloadbalancing:DescribeTags";
 const DESCRIBE_HEALTH: &str = "elasticloadbalancing:DescribeTargetHealth";
 const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGroups";
 const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
@@ -180,7 +182,13 @@ fn transition(words: &str) -> Option<Timestamp> {
 impl Gateway for Aws {
     async fn read(&self, now: Timestamp, _known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let admitted = self.admit(DESCRIBE_RULES, false).await?;
-        let table = self.0.cloud().table(self.0.now());
+        let mut cloud = self.0.cloud();
+        let table = cloud.table(self.0.now());
+        // What the adapter asks for it: each listener's rules, and the tags of twenty things at a time.
+        let rules: usize = table.listeners.iter().map(|listener| listener.rules.len()).sum();
+        cloud.count(DESCRIBE_LISTENERS, 1);
+        cloud.count(DESCRIBE_RULES, table.listeners.len() - 1);
+        cloud.count(DESCRIBE_TAGS, (rules + table.listeners.len()).div_ceil(20));
         // As the adapter: the time is that of the question, and what is seen no older.
         admitted.answer(Ok(RouteTable { read_at: now, ..table }))
     }
@@ -249,7 +257,8 @@ impl Gateway for Aws {
                 tags: [(TAG_PARKS.to_owned(), route.0.clone())].into(),
                 ..NewRule::default()
             };
-            let listener = cloud.listener.clone();
+            let listener = cloud.world.require_rule(&route.0).map(|rule| rule.listener.clone());
+            let listener = listener.map_err(|failure| fault(CREATE_RULE, &failure))?;
             let created = cloud.world.create_rule(now, &listener, new);
             created.map(drop).map_err(|failure| fault(CREATE_RULE, &failure))
         });

@@ -270,7 +270,7 @@ impl Play {
         let age = if *old_news { STALEST } else { age };
         *match stimulus {
             Stimulus::Request { .. } => requests,
-            Stimulus::Command { .. } => commands,
+            Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => commands,
             Stimulus::Tick | Stimulus::StateChange => ticks,
         } -= 1;
         let luck = Luck {
