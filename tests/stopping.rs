@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use days::cloud::Kind;
-use days::hands::set_idle;
+use days::hands::{rewrite, set_idle};
 use days::people;
 use days::scene::Scene;
 use days::time::{DAY, HOUR, MINUTE, Moment, SECOND, stamp};
@@ -385,4 +385,20 @@ fn the_event_of_a_strangers_machine_costs_one_read() {
     };
     assert_eq!(tell(stranger), [("ledger:claimants", 1)].into());
     assert!(tell(own).len() > 1, "one of ours is looked at");
+}
+
+#[test]
+fn a_rule_at_rest_is_not_started_by_what_its_metrics_lacked_meanwhile() {
+    let mut scene = used();
+    scene.until("sleep", ASLEEP_WITHIN, |scene| scene.sleeps(0));
+    for is in [true, false] {
+        let now = scene.account.now();
+        scene.account.cloud().meters.outage(now, is);
+        scene.wait(HOUR);
+    }
+    let starts = scene.account.cloud().told.starts;
+    rewrite(&scene.account, 0);
+    scene.wait(DAY);
+    assert!(scene.sleeps(0), "its route leads to the waker again");
+    assert_eq!(scene.account.cloud().told.starts, starts, "a Tick never wakes");
 }

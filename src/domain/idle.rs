@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::activity::{Activity, Backend, Burden, Counted, MACHINE_PERIOD, MINUTE, Question, burden, ceiling, floor};
 use super::look::Look;
+use super::phase::Phase;
 use super::record::{Attempt, Record};
 use super::rule::{ResourceId, Rule};
 use super::seen::{Power, ResourceSeen, Wanted};
@@ -49,6 +50,8 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
             // What was counted is not asked again, but the last minute: it is then decided anew by the load alone.
             due.then(|| (from.min(before(complete, MINUTE)), complete))
         }
+        // Machines at rest serve nobody: whatever the metrics lack of that time, there is nothing to prove before a stop.
+        Wanted::Asleep if record.snapshot.phase == Phase::Asleep => None,
         Wanted::Asleep => {
             let settling = record.settling_since?;
             let settled = now >= after(settling, rule.policy.settle);

@@ -6,7 +6,7 @@ use proxymanager::local::world::Power;
 use serde_json::json;
 
 use super::account::Account;
-use super::cloud::Weather;
+use super::cloud::{Kind, Weather};
 use super::ports::DENIABLE;
 use super::time::{HOUR, MINUTE, Moment, SECOND, stamp};
 
@@ -104,6 +104,11 @@ pub fn draw_idle(rng: &mut fastrand::Rng) -> Moment {
 pub fn set_idle(account: &Account, site: usize, idle: Moment) {
     let now = account.now();
     let mut cloud = account.cloud();
+    if idle < cloud.sites[site].idle {
+        // Their requests may lie further apart than what now counts as use.
+        let open = cloud.sites[site].open.values_mut();
+        open.filter(|kind| **kind == Kind::Requests).for_each(|kind| *kind = Kind::Silent);
+    }
     cloud.sites[site].idle = idle;
     let tags = [("autostopping:idle".to_owned(), format!("{}m", idle / MINUTE))].into();
     for route in cloud.sites[site].routes.clone() {
