@@ -54,6 +54,8 @@ impl Past {
         Question {
             groups: groups.to_vec(),
             machines: Vec::new(),
+            network: true,
+            cpu: true,
             from: self.minute(from),
             until: self.minute(until),
         }
@@ -206,6 +208,8 @@ async fn the_load_of_machines_is_that_of_the_last_twenty_minutes() {
     }
     let question = Question {
         machines: vec![ResourceId(id.to_owned()), ResourceId("i-silent".to_owned())],
+        network: true,
+        cpu: true,
         ..past.question(&[], 0, 29)
     };
     let answers = past.read(&[question]).await;

@@ -155,9 +155,21 @@ fn series_of(question: &Question) -> Vec<(Series, Window)> {
     let groups = groups.flat_map(|backend| {
         [Series::Requests, Series::HealthyHosts].map(|kind| (kind(backend.clone()), window(question.from)))
     });
+    let load: [(bool, fn(ResourceId) -> Series); 3] = [
+        (question.network, Series::NetworkIn),
+        (question.network, Series::NetworkOut),
+        (question.cpu, Series::Cpu),
+    ];
+    let asked: Vec<_> = load
+        .into_iter()
+        .filter(|(asked, _)| *asked)
+        .map(|(_, kind)| kind)
+        .collect();
     let machines = question.machines.iter().flat_map(|machine| {
-        [Series::NetworkIn, Series::NetworkOut, Series::Cpu]
-            .map(|kind| (kind(machine.clone()), window(load_start(question))))
+        let series = asked.iter().map(|kind| kind(machine.clone()));
+        series
+            .map(|series| (series, window(load_start(question))))
+            .collect::<Vec<_>>()
     });
     groups.chain(machines).collect()
 }
@@ -195,11 +207,14 @@ fn answer(question: &Question, known: &BTreeMap<Series, Fact<Points>>) -> Fact<A
     }
     for machine in &question.machines {
         let recent = |kind: fn(ResourceId) -> Series| points(kind(machine.clone()), load_start(question));
-        let (into, out, cpu) = (
-            recent(Series::NetworkIn)?,
-            recent(Series::NetworkOut)?,
-            recent(Series::Cpu)?,
-        );
+        let (into, out) = match question.network {
+            true => (recent(Series::NetworkIn)?, recent(Series::NetworkOut)?),
+            false => Default::default(),
+        };
+        let cpu = match question.cpu {
+            true => recent(Series::Cpu)?,
+            false => Points::default(),
+        };
         let network = into.into_iter().filter_map(|(t, n)| Some((t, up(n + out.get(&t)?))));
         let percent = |n| u8::try_from(up(n)).unwrap_or(u8::MAX);
         let load = Load {

@@ -20,6 +20,9 @@ pub struct Question {
     pub groups: Vec<Backend>,
     /// The machines whose load may count as use; empty when no veto is on.
     pub machines: Vec<ResourceId>,
+    /// What of their load: each metric that is asked for is paid for.
+    pub network: bool,
+    pub cpu: bool,
     /// The start of the first minute that matters. Whole minutes.
     pub from: Timestamp,
     /// The end of the last minute that is old enough to be complete. Whole minutes, after `from`.

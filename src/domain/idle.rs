@@ -28,11 +28,17 @@ pub fn question(now: Timestamp, rule: &Rule, record: &Record, groups: Vec<Backen
     if groups.is_empty() || from >= until || paused || !rule.problems.is_empty() {
         return None;
     }
-    let watched = rule.policy.busy_network.is_some() || rule.policy.busy_cpu.is_some();
-    let machines: &[ResourceId] = if watched { &record.snapshot.resources } else { &[] };
+    let (network, cpu) = (rule.policy.busy_network.is_some(), rule.policy.busy_cpu.is_some());
+    let machines: &[ResourceId] = if network || cpu {
+        &record.snapshot.resources
+    } else {
+        &[]
+    };
     Some(Question {
         groups,
         machines: machines.to_vec(),
+        network,
+        cpu,
         from,
         until,
     })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::loose::loose;
-use super::{Driver, LEASE, TABLE_AGE};
+use super::{Driver, TABLE_AGE};
 use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
@@ -29,7 +29,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         {
             return Ok(table.clone());
         }
-        let mine = self.ledger.claim_table(&self.owner, now, after(now, LEASE)).await?;
+        let mine = self.ledger.claim_table(&self.owner, now, after(now, TABLE_AGE)).await?;
         match (stored, mine) {
             (Some(table), false) => Ok(table),
             (None, false) => self.first_table().await,

@@ -24,7 +24,8 @@ pub struct Memory {
 struct State {
     records: BTreeMap<RuleName, Item>,
     table: Option<Table>,
-    claim: Option<Claim>,
+    /// Until when the renewal of the table is claimed.
+    claim: Option<Timestamp>,
     /// Who claims a machine.
     claims: BTreeMap<ResourceId, Vec<RuleName>>,
     /// Held requests that entered, by window.
@@ -43,12 +44,6 @@ struct Item {
 struct Table {
     read_at: Timestamp,
     item: Item,
-}
-
-#[derive(Debug)]
-struct Claim {
-    at: Timestamp,
-    until: Timestamp,
 }
 
 impl Memory {
@@ -110,9 +105,9 @@ impl Ledger for Memory {
 
     async fn claim_table(&self, _owner: &str, now: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
         let mut state = self.state();
-        let free = state.claim.as_ref().is_none_or(|claim| claim.until <= now);
+        let free = state.claim.is_none_or(|claimed| claimed <= now);
         if free {
-            state.claim = Some(Claim { at: now, until });
+            state.claim = Some(until);
         }
         Ok(free)
     }
@@ -132,7 +127,6 @@ impl Ledger for Memory {
             let read_at = table.read_at;
             state.table = Some(Table { read_at, item });
         }
-        state.claim.take_if(|claim| claim.at <= table.read_at);
         Ok(())
     }
 

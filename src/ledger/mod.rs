@@ -60,7 +60,8 @@ pub trait Ledger: Sync {
     /// The last stored route table.
     fn load_table(&self) -> impl Future<Output = Result<Option<StoredTable>, LedgerError>> + Send;
 
-    /// Tries to become the one who renews the route table: true for one caller until `until`.
+    /// Tries to become the one who renews the route table: true for one caller until `until`. Nothing ends the claim before:
+    /// who reads longer than that is joined by somebody else, and the later table wins.
     fn claim_table(
         &self,
         owner: &str,
@@ -68,7 +69,7 @@ pub trait Ledger: Sync {
         until: Timestamp,
     ) -> impl Future<Output = Result<bool, LedgerError>> + Send;
 
-    /// Stores a newly read table and ends the claim. The later `read_at` wins.
+    /// Stores a newly read table. The later `read_at` wins.
     fn store_table(&self, table: &RouteTable) -> impl Future<Output = Result<(), LedgerError>> + Send;
 
     /// Notes that `rule` claims these machines (and no others any more), and returns for each, in order, another rule that

@@ -20,6 +20,8 @@ fn question(groups: impl Iterator<Item = usize>, from: u32, until: u32) -> Quest
     Question {
         groups: groups.map(backend).collect(),
         machines: Vec::new(),
+        network: true,
+        cpu: true,
         from: minute(from),
         until: minute(until),
     }
@@ -87,6 +89,8 @@ fn a_call_begins_at_a_multiple_of_five_minutes() {
     let machine = ResourceId("i-1".to_owned());
     let asked = Question {
         machines: vec![machine],
+        network: true,
+        cpu: true,
         ..question(0..1, 7, 33)
     };
     let batches = batches(&[asked]);

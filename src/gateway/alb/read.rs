@@ -21,8 +21,6 @@ pub(super) const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGro
 const PAGE: i32 = 400;
 /// DescribeTags takes at most 20 ARNs. Source: Elastic Load Balancing API reference.
 const ARNS_PER_DESCRIBE_TAGS: usize = 20;
-/// How many rules' tags are asked for again at a reading: two calls' worth.
-const TAGS_A_READING: usize = 2 * ARNS_PER_DESCRIBE_TAGS;
 /// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
 /// documentation, "Resource tags".
 const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
@@ -48,14 +46,17 @@ impl Alb {
     }
 
     async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
-        let described = self.describe_listeners().await?;
+        let known = Known::new(now, known);
+        let described = match known.listeners(&self.listeners) {
+            Some(listeners) => listeners,
+            None => self.describe_listeners().await?,
+        };
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
             async move { rules_of(&client, &arn).await }
         });
         let rules: Result<Vec<_>, _> = at_once(rules.collect::<Vec<_>>()).await.into_iter().collect();
         let rules = rules?;
-        let known = Known::new(now, known);
         let balancers = described.iter().map(|listener| &listener.load_balancer);
         let mut tagged: Vec<_> = balancers.filter(|arn| known.balancer(arn).is_none()).cloned().collect();
         let arns = rules.iter().flatten().map(|rule| &rule.arn);
@@ -162,13 +163,16 @@ impl Alb {
 
 /// What need not be asked again now.
 struct Known<'a> {
+    /// None when they are to be described again.
+    listeners: Option<&'a [Listener]>,
     /// The cluster whose controller owns a load balancer.
     balancers: BTreeMap<&'a str, &'a Option<String>>,
     tags: BTreeMap<&'a RouteId, &'a BTreeMap<String, String>>,
 }
 
 impl<'a> Known<'a> {
-    /// All of the table but some of its tags, others each minute. Those of parked rules are ours and nobody's to change.
+    /// All of the table but, each minute in turn, the tags of some rules or the ports of the listeners. The tags of parked
+    /// rules are ours and nobody's to change.
     fn new(now: Timestamp, table: Option<&'a RouteTable>) -> Self {
         let listeners = || table.into_iter().flat_map(|table| &table.listeners);
         let rules = || listeners().flat_map(|listener| &listener.rules);
@@ -176,21 +180,35 @@ impl<'a> Known<'a> {
             .filter(|rule| rule.parks().is_none())
             .map(|rule| (&rule.arn, &rule.tags))
             .collect();
-        let turns = changeable.len().div_ceil(TAGS_A_READING).max(1);
+        let turns = changeable.len().div_ceil(ARNS_PER_DESCRIBE_TAGS);
         let minute = usize::try_from(now.as_second() / 60).unwrap_or_default();
-        let turn = minute % turns;
+        // One turn more than there are for tags is that of the listeners.
+        let turn = minute % (turns + 1);
         let settled = changeable
             .into_iter()
             .enumerate()
-            .filter(|(place, _)| place / TAGS_A_READING != turn)
+            .filter(|(place, _)| place / ARNS_PER_DESCRIBE_TAGS != turn)
             .map(|(_, known)| known);
         let parked = rules().filter(|rule| rule.parks().is_some());
         Known {
+            listeners: table.map(|table| table.listeners.as_slice()).filter(|_| turn < turns),
             balancers: listeners()
                 .map(|listener| (listener.load_balancer.as_str(), &listener.controller))
                 .collect(),
             tags: settled.chain(parked.map(|rule| (&rule.arn, &rule.tags))).collect(),
         }
+    }
+
+    /// These listeners without their rules, if all of them are known.
+    fn listeners(&self, arns: &[String]) -> Option<Vec<Listener>> {
+        let known = self.listeners?;
+        let bare = |listener: &Listener| Listener {
+            rules: Vec::new(),
+            ..listener.clone()
+        };
+        arns.iter()
+            .map(|arn| known.iter().find(|listener| listener.arn == *arn).map(bare))
+            .collect()
     }
 
     fn balancer(&self, arn: &str) -> Option<&'a Option<String>> {

@@ -10,7 +10,6 @@
 //! - Nobody deletes parts: they expire after a day, and are written again in good time while they are needed. Those of a
 //!   table that nobody renewed for a day are gone: then there is no table, which is what so old a one is worth.
 
-use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure;
 use sha2::{Digest, Sha256};
@@ -166,7 +165,6 @@ impl DynamoDb {
             Err(LedgerError::Lost) => {}
             Err(error) => return Err(error),
         }
-        self.end_claim(table.read_at).await;
         Ok(())
     }
 
@@ -232,7 +230,6 @@ impl DynamoDb {
             .set_item(Some(keys(PK, CLAIM)))
             .item("owner", text(owner))
             .item("nonce", text(&nonce))
-            .item("at", nanoseconds(now))
             .item("until", nanoseconds(until))
             .item("expires", expires(after(until, PARTS_LAST)))
             .condition_expression("attribute_not_exists(pk) OR #until <= :now")
@@ -249,24 +246,6 @@ impl DynamoDb {
                 }
                 Some(_) | None => Err(fault("dynamodb:PutItem", error).into()),
             },
-        }
-    }
-
-    /// Ends the claim under which this table was read, but not one made since. The table is stored by now, so a claim
-    /// that cannot be ended is left to run out.
-    async fn end_claim(&self, read_at: Timestamp) {
-        let request = self.client.delete_item().table_name(&self.table);
-        let request = request
-            .set_key(Some(keys(PK, CLAIM)))
-            .condition_expression("attribute_not_exists(pk) OR #at <= :read_at")
-            .expression_attribute_names("#at", "at")
-            .expression_attribute_values(":read_at", nanoseconds(read_at));
-        if let Err(error) = request.send().await {
-            let lost = |error: &DeleteItemError| error.is_conditional_check_failed_exception();
-            if !error.as_service_error().is_some_and(lost) {
-                let fault = fault("dynamodb:DeleteItem", error);
-                tracing::debug!(%fault, "the claim to the route table is left to run out");
-            }
         }
     }
 }
