@@ -1,87 +1,148 @@
-//! What a Tick over a hundred rules asks of AWS and of the ledger when there is nothing to do.
+//! What a Tick over a hundred rules asks of AWS when there is nothing to do, over the real function, and what a month of it
+//! costs.
+//! Seen red with every Tick reading all tags, and with a look at every rule.
+#![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
-mod days;
+mod local_support;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::time::Duration;
 
-use days::hands::set_idle;
-use days::scene::Scene;
-use days::time::{HOUR, MINUTE, SECOND};
+use local_support::{story::asleep, until};
+use proxymanager::local::{Cloud, seed::Site};
+use serde_json::{Value, json};
 
 const RULES: usize = 100;
+const MOST: u64 = 10;
 
-/// The calls of one sweep, by operation.
-fn sweep(scene: &mut Scene) -> BTreeMap<&'static str, u64> {
-    scene.account.ledger.forget_counts();
-    scene.account.cloud().counts.clear();
-    let account = Arc::clone(&scene.account);
-    let swept = scene.block_on(async move { account.driver().sweep().await.map_err(|error| error.to_string()) });
-    let swept = swept.expect("nothing is in the way");
-    assert_eq!((swept.rules, swept.looked), (RULES, 0), "there is nothing to do");
-    let aws = scene.account.cloud().counts.clone();
-    aws.into_iter().chain(scene.account.ledger.counts()).collect()
+/// A hundred sites whose programs do nothing.
+async fn hundred() -> Cloud {
+    asleep(|config| {
+        config.sites = (0..RULES)
+            .map(|number| Site {
+                host: format!("site-{number}.localhost"),
+                command: ["sleep", "1000"].map(str::to_owned).to_vec(),
+            })
+            .collect();
+        config.events = false;
+    })
+    .await
 }
 
-/// Sweeps until nothing is in motion, and once more than a table is kept for.
-fn come_to_rest(scene: &mut Scene) {
-    for _ in 0..10 {
-        let account = Arc::clone(&scene.account);
-        let swept = scene.block_on(async move { account.driver().sweep().await.map_err(|error| error.to_string()) });
-        if swept.expect("nothing is in the way").looked == 0 {
+async fn tick(cloud: &Cloud) -> Value {
+    let tick = json!({ "source": "aws.events", "detail-type": "Scheduled Event", "detail": {} }).to_string();
+    let answer = cloud.shared.invoke(tick.into()).await.expect("the Tick succeeds");
+    serde_json::from_slice(&answer).expect("it answers in JSON")
+}
+
+/// Ticks until no rule needs a look, and then counts the calls of one more, at which the table is renewed.
+async fn counted(cloud: &Cloud, what: &str) -> BTreeMap<String, u64> {
+    let mut said = tick(cloud).await;
+    for _ in 0..30 {
+        if said["looked"] == 0 {
             break;
         }
-        scene.wait(MINUTE);
+        said = tick(cloud).await;
     }
-    scene.wait(11 * SECOND);
-}
-
-fn told(what: &str, calls: &BTreeMap<&'static str, u64>) -> u64 {
-    let sum = calls.values().sum();
-    println!("one sweep over {RULES} rules, {what}: {sum} calls");
-    for (name, count) in calls {
-        println!("{name:>50}: {count}");
-    }
-    sum
-}
-
-#[test]
-fn a_tick_over_a_hundred_rules_asleep() {
-    let mut scene = Scene::stopped(RULES, 1);
-    come_to_rest(&mut scene);
-    assert!((0..RULES).all(|site| scene.sleeps(site)));
-    let calls = sweep(&mut scene);
-    told("all asleep", &calls);
-    assert_eq!(
-        calls.get("elasticloadbalancing:DescribeTargetHealth"),
-        None,
-        "nobody asks for the health of what rests"
+    assert_eq!((&said["rules"], &said["looked"]), (&json!(RULES), &json!(0)), "{what}");
+    // The table is kept for ten seconds.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    cloud.shared.world().forget_calls();
+    assert_eq!(tick(cloud).await["looked"], 0);
+    let calls: BTreeMap<String, u64> = cloud.shared.world().call_counts().clone().into_iter().collect();
+    println!(
+        "one Tick over {RULES} rules, {what}: {} calls",
+        calls.values().sum::<u64>()
     );
-    assert_eq!(calls.get("ec2:DescribeInstances"), Some(&1), "all machines in one call");
-    assert_eq!(calls.get("cloudwatch:GetMetricData"), None);
-    assert_eq!(calls.get("ledger:load_all"), Some(&1), "all records in one read");
-    assert_eq!(calls.get("ledger:store"), None, "nothing is written");
+    for (name, count) in &calls {
+        println!("{name:>30}: {count}");
+    }
+    calls
 }
 
-#[test]
-fn a_tick_over_a_hundred_rules_awake_and_not_due() {
-    let mut scene = Scene::stopped(RULES, 1);
-    for site in 0..RULES {
-        set_idle(&scene.account, site, 2 * HOUR);
-        scene.start(site);
+fn within_budget(calls: &BTreeMap<String, u64>) {
+    assert!(calls.contains_key("DescribeRules"), "the table was renewed");
+    assert!(calls.values().sum::<u64>() <= MOST, "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_over_a_hundred_rules_asleep() {
+    let cloud = hundred().await;
+    let calls = counted(&cloud, "all asleep").await;
+    within_budget(&calls);
+    print_month(&calls);
+    cloud.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tick_over_a_hundred_rules_awake_and_not_due() {
+    let cloud = hundred().await;
+    let now = cloud.shared.clock.now();
+    for site in &cloud.seeded.sites {
+        let mut world = cloud.shared.world();
+        let action = vec![site.action.clone()];
+        world
+            .modify_rule(now, &site.rule, None, Some(action), None)
+            .expect("R is there");
+        world
+            .start_instances(now, std::slice::from_ref(&site.instance))
+            .expect("it starts");
     }
-    scene.wait(5 * MINUTE);
-    come_to_rest(&mut scene);
-    assert!((0..RULES).all(|site| scene.runs(site) && !scene.on_waker(site)));
-    let calls = sweep(&mut scene);
-    told("all awake and not due", &calls);
-    assert_eq!(
-        calls.get("elasticloadbalancing:DescribeTargetHealth"),
-        None,
-        "nobody asks for the health of what rests"
+    let running = || {
+        let world = cloud.shared.world();
+        let mut sites = cloud.seeded.sites.iter();
+        sites.all(|site| {
+            world
+                .instance(&site.instance)
+                .is_some_and(|one| one.life().power.name().0 == "running")
+        })
+    };
+    until("all run", running).await;
+    let calls = counted(&cloud, "all awake and not due").await;
+    within_budget(&calls);
+    cloud.stop().await;
+}
+
+/// The price of a month: a Tick a minute, and for each rule what a day of use asks beyond that.
+fn print_month(calls: &BTreeMap<String, u64>) {
+    let prices: Value = serde_json::from_str(include_str!("../bench/prices.json")).expect("the prices are JSON");
+    let price = |name: &str| prices[name].as_f64().expect("every price is there");
+    let ticks = 60.0 * 24.0 * 30.0;
+    let count = |name: &str| calls.get(name).copied().unwrap_or_default() as f64;
+    // Records are below 4 KB, a unit each to read; the head of the table, its claim and their like are below 1 KB, one to
+    // write.
+    let reads = RULES as f64 * count("BatchGetItem") + count("GetItem") + count("Query");
+    let writes = count("PutItem") + count("UpdateItem") + count("DeleteItem");
+    // A rule with `idle` of an hour that is used for eight hours a day is asked for its metrics about twelve times a day:
+    // requests, living minutes, bytes in and out of one machine.
+    let metrics = RULES as f64 * 12.0 * 4.0 * 30.0;
+    // Each of its two wakes and sleeps a day takes some hundred units of the table; their requests as many invocations.
+    let uses = RULES as f64 * 2.0 * 30.0;
+    // 128 MB, one second a Tick at most.
+    let seconds = ticks + uses * 60.0;
+    let parts = [
+        (
+            "DynamoDB, Ticks",
+            ticks * (reads * price("dynamodb_read_unit") + writes * price("dynamodb_write_unit")),
+        ),
+        ("DynamoDB, use", uses * 200.0 * price("dynamodb_write_unit")),
+        (
+            "Lambda",
+            (ticks + uses * 60.0) * price("lambda_invocation") + seconds / 8.0 * price("lambda_gb_second"),
+        ),
+        (
+            "CloudWatch, metrics asked for",
+            metrics * price("cloudwatch_metric_requested"),
+        ),
+        ("CloudWatch, logs", 0.1 * price("cloudwatch_log_gb")),
+    ];
+    let sum: f64 = parts.iter().map(|(_, usd)| usd).sum();
+    println!(
+        "a month of {RULES} rules, prices of {}: {sum:.2} USD",
+        prices["date"].as_str().unwrap_or_default()
     );
-    assert_eq!(calls.get("ec2:DescribeInstances"), Some(&1), "all machines in one call");
-    assert_eq!(calls.get("cloudwatch:GetMetricData"), None, "nothing is due");
-    assert_eq!(calls.get("ledger:load_all"), Some(&1), "all records in one read");
-    assert_eq!(calls.get("ledger:store"), None, "nothing is written");
+    for (what, usd) in parts {
+        println!("{what:>30}: {usd:.2}");
+    }
+    assert!(sum < 3.0, "{sum}");
 }

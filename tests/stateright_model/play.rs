@@ -123,7 +123,9 @@ impl Play {
             old_news,
         } = self.left;
         let free = |index: usize| self.running.is_none_or(|running| running == index) || switches > 0;
-        let due = time(self.record().next_check) <= self.world.now;
+        let now = self.world.now;
+        let lease = self.record().lease.as_ref();
+        let due = time(self.record().next_check) <= now && lease.is_none_or(|lease| time(lease.until) <= now);
         for index in 0..4 {
             match &self.actors[index] {
                 None => {
