@@ -161,6 +161,10 @@ fn not_when_metrics_fail_between_the_decision_and_the_stop() {
     scene.account.cloud().meters.outage(now, true);
     scene.wait(DAY);
     assert_eq!(scene.stops(), 0, "what settles is stopped on proof only");
+    let now = scene.account.now();
+    scene.account.cloud().meters.outage(now, false);
+    // What is lost may have been use: it is awake once more, and then idle.
+    scene.until("sleep when they are back", HOUR, |scene| scene.sleeps(0));
 }
 
 /// Somebody changes a tag that means nothing for this rule: its configuration is another.

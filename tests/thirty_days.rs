@@ -219,11 +219,10 @@ fn judge_sleep(account: &Account) -> u64 {
         let routes = is.routes.clone();
         if !cloud.all_at_rest(site) || !routes.iter().all(|route| cloud.on_waker(route)) {
             let record = account.ledger.record(&cloud.sites[site].name);
-            let why = record.map(|record| (record.snapshot.phase, record.kept_by, record.failures));
             cloud.complain(
                 now,
                 site,
-                &format!("unused since {} and not asleep: {why:?}", stamp(free)),
+                &format!("unused since {} and not asleep: {record:#?}", stamp(free)),
             );
         }
     }

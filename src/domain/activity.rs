@@ -82,6 +82,11 @@ impl Question {
     /// Goes through the minutes. A minute is known when every group was alive in it or in a later one; a minute that is
     /// known and in which a group was not alive counts as use: missing is not zero.
     pub fn tally(&self, activity: &Activity) -> Tally {
+        self.tally_before(self.until, activity)
+    }
+
+    /// As `tally`, of the minutes before `end` alone. That points of theirs are lost is told by later ones too.
+    pub fn tally_before(&self, end: Timestamp, activity: &Activity) -> Tally {
         let alive = |backend: &Backend| activity.groups.get(&backend.group).map(|group| &group.alive);
         let newest = |backend| alive(backend).and_then(|minutes| minutes.range(self.from..self.until).next_back());
         let known_until = self
@@ -89,7 +94,8 @@ impl Question {
             .iter()
             .map(|backend| newest(backend).map_or(self.from, |minute| after(*minute, MINUTE)))
             .min()
-            .unwrap_or(self.from);
+            .unwrap_or(self.from)
+            .min(end);
         let requested = |minute: Timestamp| {
             let groups = activity.groups.values();
             groups
@@ -103,7 +109,7 @@ impl Question {
         };
         // A request is a use, however little is known of its minute; a missing point is one only when later ones are there.
         let unproven = |minute: Timestamp| minute < known_until && !proven(minute);
-        let used = minutes(self.from, self.until).filter(|minute| requested(*minute) || unproven(*minute));
+        let used = minutes(self.from, end).filter(|minute| requested(*minute) || unproven(*minute));
         Tally {
             known_until,
             last_use: used.last().map(|minute| after(minute, MINUTE)),

@@ -116,11 +116,9 @@ impl Look<'_> {
     fn weigh(&mut self, question: &Question, activity: &Activity) {
         let tally = match self.record.settling_since {
             // What comes after the flip has come to an end is no use of the machines.
-            Some(settling) if self.record.wanted == Wanted::Asleep => Question {
-                until: question.until.min(proof_ends(settling)),
-                ..question.clone()
+            Some(settling) if self.record.wanted == Wanted::Asleep => {
+                question.tally_before(question.until.min(proof_ends(settling)), activity)
             }
-            .tally(activity),
             Some(_) | None => question.tally(activity),
         };
         let busy = self.busy(question, activity);

@@ -35,6 +35,8 @@ const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGroups";
 const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
 const CREATE_RULE: &str = "elasticloadbalancing:CreateRule";
 const DELETE_RULE: &str = "elasticloadbalancing:DeleteRule";
+/// DescribeTags takes at most 20 ARNs.
+const TAGS_A_CALL: usize = 20;
 const GET_METRIC_DATA: &str = "cloudwatch:GetMetricData";
 
 /// What the world would refuse to whom it may be of no use: all calls of the driver that can be denied.
@@ -179,16 +181,38 @@ fn transition(words: &str) -> Option<Timestamp> {
     format!("{date}T{time}Z").parse().ok()
 }
 
+/// As the adapter: of what is known only some tags are asked for again, others each minute. How many were asked for.
+fn keep_tags(now: Timestamp, table: &mut RouteTable, known: &RouteTable) -> usize {
+    let known_rules = || known.listeners.iter().flat_map(|listener| &listener.rules);
+    let mut changeable: Vec<&RouteId> = known_rules()
+        .filter(|rule| rule.parks().is_none())
+        .map(|rule| &rule.arn)
+        .collect();
+    changeable.sort();
+    let turns = changeable.len().div_ceil(2 * TAGS_A_CALL).max(1);
+    let turn = usize::try_from(now.as_second() / 60).unwrap_or_default() % turns;
+    let again: Vec<&RouteId> = changeable.into_iter().skip(turn * 2 * TAGS_A_CALL).take(2 * TAGS_A_CALL).collect();
+    let mut asked = 0;
+    for rule in table.listeners.iter_mut().flat_map(|listener| &mut listener.rules) {
+        match known.find(&rule.arn) {
+            Some((_, before)) if !again.contains(&&rule.arn) => rule.tags.clone_from(&before.tags),
+            Some(_) | None => asked += 1,
+        }
+    }
+    asked
+}
+
 impl Gateway for Aws {
-    async fn read(&self, now: Timestamp, _known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+    async fn read(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let admitted = self.admit(DESCRIBE_RULES, false).await?;
         let mut cloud = self.0.cloud();
-        let table = cloud.table(self.0.now());
-        // What the adapter asks for it: each listener's rules, and the tags of twenty things at a time.
+        let mut table = cloud.table(self.0.now());
+        let asked = known.map_or(usize::MAX, |known| keep_tags(now, &mut table, known));
         let rules: usize = table.listeners.iter().map(|listener| listener.rules.len()).sum();
+        let tagged = asked.min(rules + table.listeners.len());
         cloud.count(DESCRIBE_LISTENERS, 1);
         cloud.count(DESCRIBE_RULES, table.listeners.len() - 1);
-        cloud.count(DESCRIBE_TAGS, (rules + table.listeners.len()).div_ceil(20));
+        cloud.count(DESCRIBE_TAGS, tagged.div_ceil(TAGS_A_CALL));
         // As the adapter: the time is that of the question, and what is seen no older.
         admitted.answer(Ok(RouteTable { read_at: now, ..table }))
     }
