@@ -4,7 +4,8 @@
 //!
 //! Seen red: with the proof left out or begun at the flip (in use and stopped); with `down_lately` ignored, with health not asked
 //! for and with `last_stop` taken back after a lost answer (I1); with `asked` not noted before the call and with the settling
-//! counted from the wish (I2); with the lease of another unheeded (I8); with R's action not noted before the flip (I6).
+//! counted from the wish (I2); with the lease of another unheeded (I8); with R's action not noted before
+//! the flip and with ticks that wake (I6); with R's action kept nowhere (I10).
 
 mod model;
 #[path = "stateright_model/play.rs"]
