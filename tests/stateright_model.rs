@@ -1,4 +1,11 @@
-//! TODO head
+//! Every state that two wakers, two sweepers, an operator, a user and an outsider can reach within small budgets, from the
+//! moments that matter: about to be found idle, about to stop, asleep, about to flip. They take the single steps of the
+//! shipped driver with the shipped `plan`, outcomes and lease, and are judged by the world's truth.
+//!
+//! Seen red: with the proof left out or begun at the flip (in use and stopped); with `down_lately` ignored, with health not asked
+//! for and with `last_stop` taken back after a lost answer (I1); with `asked` not noted before the call and with the settling
+//! counted from the wish (I2); with the lease of another unheeded (I8); with R's action not noted before
+//! the flip and with ticks that wake (I6); with R's action kept nowhere (I10).
 
 mod model;
 #[path = "stateright_model/play.rs"]
@@ -158,5 +165,6 @@ fn without_the_fence_opposite_actions_cross() {
     if std::env::var_os("WRITE_GOLDEN").is_some() {
         std::fs::write("tests/stateright_model/without_the_fence.txt", &story).unwrap();
     }
+    // WRITE_GOLDEN=1 writes it anew.
     assert_eq!(story, include_str!("stateright_model/without_the_fence.txt"));
 }
