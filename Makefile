@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 BOOTSTRAP := target/release/bootstrap
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test ci zip tools fmt lint doc clean
+.PHONY: help demo build test bench ci zip tools fmt lint doc clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -31,6 +31,9 @@ tools: ## Install what the tests need (a .venv; Debian packages when root)
 test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	cargo test
 	cargo test --lib --no-default-features
+
+bench: tools $(BOOTSTRAP) ## What a Tick asks of AWS, and what a month of a hundred rules costs
+	cargo test --test calls -- --nocapture
 
 fmt:
 	cargo fmt --check

@@ -8,9 +8,15 @@ mod local_support;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use local_support::{story::asleep, until};
+use local_support::{
+    HOST,
+    story::{asleep, record, site},
+    until,
+    visitor::{Kind, Visitor},
+};
 use proxymanager::local::{Cloud, seed::Site};
 use serde_json::{Value, json};
+use tokio::{process::Command, time::Instant};
 
 const RULES: usize = 100;
 const MOST: u64 = 10;
@@ -25,6 +31,7 @@ async fn hundred() -> Cloud {
             })
             .collect();
         config.events = false;
+        config.quota = 2 * RULES;
     })
     .await
 }
@@ -70,7 +77,7 @@ async fn a_tick_over_a_hundred_rules_asleep() {
     let cloud = hundred().await;
     let calls = counted(&cloud, "all asleep").await;
     within_budget(&calls);
-    print_month(&calls);
+    print_month(&cloud, &calls).await;
     cloud.stop().await;
 }
 
@@ -103,38 +110,78 @@ async fn a_tick_over_a_hundred_rules_awake_and_not_due() {
     cloud.stop().await;
 }
 
-/// The price of a month: a Tick a minute, and for each rule what a day of use asks beyond that.
-fn print_month(calls: &BTreeMap<String, u64>) {
+/// The calls of one wake and one sleep of one rule, with a visitor who waits.
+async fn use_once() -> BTreeMap<String, u64> {
+    let cloud = asleep(|config| config.tick = Some(Duration::from_secs(1))).await;
+    cloud.shared.world().forget_calls();
+    let mut visitor = Visitor::new(Kind::Browser, cloud.address, HOST, "/", 1);
+    assert!(
+        visitor.arrive(Instant::now() + Duration::from_secs(60)).await,
+        "{}",
+        visitor.story()
+    );
+    let environment: Vec<_> = cloud.shared.lambda.environment().into_iter().collect();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+    command
+        .args(["sleep", &site(&cloud).name, "--no-wait"])
+        .env_clear()
+        .envs(environment);
+    assert!(command.status().await.expect("the command line runs").success());
+    let phase = || record(&cloud).map(|record| record["snapshot"]["phase"].clone());
+    until("it sleeps again", || phase() == Some(json!("asleep"))).await;
+    let calls = cloud.shared.world().call_counts().clone().into_iter().collect();
+    cloud.stop().await;
+    calls
+}
+
+/// Units that it takes to read all records: one for each 4 KB begun of each of them.
+fn units_to_read(cloud: &Cloud) -> f64 {
+    let world = cloud.shared.world();
+    let items = world.tables().flat_map(|(_, table)| table.items().values());
+    let records = items.filter(|item| item.get("sk").is_some_and(|sk| sk["S"] == "record"));
+    let units = records.map(|record| Value::Object(record.clone()).to_string().len().div_ceil(4096));
+    units.sum::<usize>() as f64
+}
+
+/// The price of a month of 22 working days: a Tick a minute, and for each rule two wakes and two sleeps a working day.
+/// Sizes, and how long the function runs, are taken high: it is not known how fast AWS answers.
+async fn print_month(cloud: &Cloud, tick: &BTreeMap<String, u64>) {
     let prices: Value = serde_json::from_str(include_str!("../bench/prices.json")).expect("the prices are JSON");
     let price = |name: &str| prices[name].as_f64().expect("every price is there");
-    let ticks = 60.0 * 24.0 * 30.0;
-    let count = |name: &str| calls.get(name).copied().unwrap_or_default() as f64;
-    // Records are below 4 KB, a unit each to read; the head of the table, its claim and their like are below 1 KB, one to
-    // write.
-    let reads = RULES as f64 * count("BatchGetItem") + count("GetItem") + count("Query");
-    let writes = count("PutItem") + count("UpdateItem") + count("DeleteItem");
-    // A rule with `idle` of an hour that is used for eight hours a day is asked for its metrics about twelve times a day:
-    // requests, living minutes, bytes in and out of one machine.
-    let metrics = RULES as f64 * 12.0 * 4.0 * 30.0;
-    // Each of its two wakes and sleeps a day takes some hundred units of the table; their requests as many invocations.
-    let uses = RULES as f64 * 2.0 * 30.0;
-    // 128 MB, one second a Tick at most.
-    let seconds = ticks + uses * 60.0;
+    let once = use_once().await;
+    println!("one wake and one sleep: {once:?}");
+    let count = |calls: &BTreeMap<String, u64>, names: &[&str]| -> f64 {
+        let named = names.iter().filter_map(|name| calls.get(*name));
+        named.sum::<u64>() as f64
+    };
+    let reads = |calls| count(calls, &["GetItem", "Query"]) * price("dynamodb_read_unit");
+    let writes = |calls| count(calls, &["PutItem", "UpdateItem", "DeleteItem"]) * price("dynamodb_write_unit");
+    let (ticks, working_days) = (60.0 * 24.0 * 30.0, 22.0);
+    let uses = RULES as f64 * 2.0 * working_days;
+    let records = units_to_read(cloud) * price("dynamodb_read_unit");
+    // The head of the table and its claim are below 1 KB; a record is below 4 KB, and 2 for reading it would do.
+    let (small, large) = (1.0, 4.0);
+    // A rule with `idle` of an hour that is used for eight hours is asked for its metrics about twelve times: requests,
+    // living minutes, bytes in and out of one machine.
+    let metrics = RULES as f64 * 12.0 * 4.0 * working_days;
+    // A page polls about sixty times while a machine boots. 128 MB; half a second a Tick, a tenth a request.
+    let requests = uses * 60.0;
+    let gb_seconds = (ticks * 0.5 + requests * 0.1) / 8.0;
     let parts = [
         (
             "DynamoDB, Ticks",
-            ticks * (reads * price("dynamodb_read_unit") + writes * price("dynamodb_write_unit")),
+            ticks * (records + reads(tick) + writes(tick) * small),
         ),
-        ("DynamoDB, use", uses * 200.0 * price("dynamodb_write_unit")),
+        ("DynamoDB, use", uses * (reads(&once) * large + writes(&once) * large)),
         (
             "Lambda",
-            (ticks + uses * 60.0) * price("lambda_invocation") + seconds / 8.0 * price("lambda_gb_second"),
+            (ticks + requests) * price("lambda_invocation") + gb_seconds * price("lambda_gb_second"),
         ),
         (
             "CloudWatch, metrics asked for",
             metrics * price("cloudwatch_metric_requested"),
         ),
-        ("CloudWatch, logs", 0.1 * price("cloudwatch_log_gb")),
+        ("CloudWatch, logs", 0.2 * price("cloudwatch_log_gb")),
     ];
     let sum: f64 = parts.iter().map(|(_, usd)| usd).sum();
     println!(

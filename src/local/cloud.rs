@@ -42,6 +42,8 @@ pub struct Config {
     pub idle: Duration,
     /// How long after its period a point of a metric is published.
     pub metrics_delay: Duration,
+    /// The quota of rules and of target groups on the load balancer.
+    pub quota: usize,
     pub sites: Vec<Site>,
     pub bootstrap: PathBuf,
     pub seed: u64,
@@ -76,6 +78,7 @@ impl Config {
             stop: second(3),
             idle: second(60),
             metrics_delay: second(60),
+            quota: 100,
             sites: Vec::new(),
             bootstrap: bootstrap.into(),
             seed: 1,
@@ -165,6 +168,7 @@ impl Cloud {
             seed: config.seed,
             stop: config.stop,
             metrics_delay: config.metrics_delay,
+            quota: config.quota,
             ..Settings::default()
         });
         // Yesterday, so that a describe that is some seconds stale does not see a world in which nothing exists yet.

@@ -191,7 +191,11 @@ fn keep_tags(now: Timestamp, table: &mut RouteTable, known: &RouteTable) -> usiz
     changeable.sort();
     let turns = changeable.len().div_ceil(2 * TAGS_A_CALL).max(1);
     let turn = usize::try_from(now.as_second() / 60).unwrap_or_default() % turns;
-    let again: Vec<&RouteId> = changeable.into_iter().skip(turn * 2 * TAGS_A_CALL).take(2 * TAGS_A_CALL).collect();
+    let again: Vec<&RouteId> = changeable
+        .into_iter()
+        .skip(turn * 2 * TAGS_A_CALL)
+        .take(2 * TAGS_A_CALL)
+        .collect();
     let mut asked = 0;
     for rule in table.listeners.iter_mut().flat_map(|listener| &mut listener.rules) {
         match known.find(&rule.arn) {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub metrics_delay: Duration,
     /// How many points GetMetricData gives in one page.
     pub metrics_page: usize,
+    /// The quota of rules and of target groups on a load balancer; by default 100 of each, and AWS raises them on request.
+    pub quota: usize,
 }
 
 impl Default for Settings {
@@ -62,6 +64,7 @@ impl Default for Settings {
             seed: 1,
             metrics_delay: Duration::from_secs(60),
             metrics_page: 100_800,
+            quota: 100,
         }
     }
 }

@@ -13,9 +13,7 @@ use super::{
     text,
 };
 
-/// Quotas of a load balancer and of an action (AWS's defaults).
-const RULES: usize = 100;
-const GROUPS: usize = 100;
+/// Quota of an action (AWS's default).
 const GROUPS_PER_ACTION: usize = 5;
 
 /// An Application Load Balancer.
@@ -193,7 +191,7 @@ impl World {
         super::tags::check(&new.tags)?;
         let balancer = self.require_listener(listener)?.balancer.clone();
         let siblings: Vec<&Rule> = self.rules_of_balancer(&balancer).collect();
-        if siblings.iter().filter(|rule| rule.view().priority.is_some()).count() >= RULES {
+        if siblings.iter().filter(|rule| rule.view().priority.is_some()).count() >= self.settings.quota {
             let message = format!("The maximum number of rules on load balancer '{balancer}' has been reached");
             return Err(Failure::refused("TooManyRules", message));
         }
@@ -205,8 +203,9 @@ impl World {
         groups.extend(new.actions.iter().flat_map(group_arns));
         groups.sort();
         groups.dedup();
-        if groups.len() > GROUPS {
-            let message = "Maximum number of unique target groups per load balancer is '100'";
+        if groups.len() > self.settings.quota {
+            let quota = self.settings.quota;
+            let message = format!("Maximum number of unique target groups per load balancer is '{quota}'");
             return Err(Failure::refused("TooManyUniqueTargetGroupsPerLoadBalancer", message));
         }
         let view = RuleView {
