@@ -23,7 +23,7 @@ const DAYS: Moment = 30;
 const ACCOUNTS: u64 = 25;
 const SITES: usize = 4;
 /// Visitors an hour while offices are open, of one site after the other.
-const RATES: [f64; 10] = [1.0, 0.1, 0.12, 0.02, 0.7, 0.1, 0.12, 0.0, 0.08, 0.05];
+const RATES: [f64; 10] = [0.6, 0.1, 0.12, 0.02, 0.4, 0.1, 0.12, 0.0, 0.08, 0.05];
 const SEED: u64 = 1;
 /// Without any use for so much longer than `idle`, a rule sleeps: the metrics' delay, five-minute points, settling, proof
 /// and a stop, with a call or two that fail.
