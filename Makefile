@@ -29,7 +29,8 @@ tools: ## Install what the tests need (a .venv; Debian packages when root)
 	@scripts/install-test-tools
 
 test: tools $(BOOTSTRAP) ## All tests, against the shipped function
-	cargo test
+	@scripts/run-tests
+	cargo test --doc
 	cargo test --lib --no-default-features
 
 bench: tools $(BOOTSTRAP) ## What a Tick asks of AWS, and what a month of a hundred rules costs

@@ -333,6 +333,23 @@ fn an_operators_word_keeps_it_awake() {
 }
 
 #[test]
+fn after_a_long_time_only_the_minutes_that_decide_are_asked_for() {
+    let day = 24 * 3600;
+    for late in [0, 3600] {
+        let mut world = Shape::single().in_use();
+        world.stored.as_mut().unwrap().keep_awake_until = Some(at(day));
+        world.live(day, &[]);
+        let question = world.question(&world.record().clone()).unwrap();
+        let asked = question.until.duration_since(question.from).as_secs();
+        assert!((IDLE..=IDLE + 1800).contains(&asked), "{asked}");
+        // What was not asked for is no proof, so later metrics than were asked for prove nothing.
+        world.traffic().delay = late;
+        let found = found_idle(&world.live(day + 300, &[]));
+        assert_eq!(found.is_some(), late == 0, "{found:?}");
+    }
+}
+
+#[test]
 fn a_dry_run_says_so_and_stays_awake() {
     let mut world = Shape::single().in_use();
     world.rule.policy.dry_run = true;

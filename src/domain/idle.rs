@@ -52,9 +52,11 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
             let awake_since = record.awake_since?;
             let kept = record.keep_awake_until.is_some_and(|until| now < until);
             let due = complete >= idle_at(rule, record)? && !kept;
-            let from = record.counted_until.unwrap_or_else(|| floor(awake_since, MINUTE));
             // What was counted is not asked again, but the last minute: it is then decided anew by the load alone.
-            due.then(|| (from.min(before(complete, MINUTE)), complete))
+            let from = counted_until(record, awake_since).min(before(complete, MINUTE));
+            // What lies further back decides nothing.
+            let oldest = before(complete, rule.policy.idle + LATEST);
+            due.then(|| (from.max(oldest), complete))
         }
         // Machines at rest serve nobody: whatever the metrics lack of that time, there is nothing to prove before a stop.
         Wanted::Asleep if record.snapshot.phase == Phase::Asleep => None,
@@ -69,6 +71,11 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
             (settled && complete >= end).then_some((from, until))
         }
     }
+}
+
+/// Up to where the requests of an awake rule are counted.
+fn counted_until(record: &Record, awake_since: Timestamp) -> Timestamp {
+    record.counted_until.unwrap_or_else(|| floor(awake_since, MINUTE))
 }
 
 /// The end of the first whole minute after the one in which the flip took effect.
@@ -124,8 +131,11 @@ impl Look<'_> {
         let busy = self.busy(question, activity);
         match self.record.wanted {
             Wanted::Awake => {
+                let awake_since = self.record.awake_since.unwrap_or(self.now);
+                // Minutes that were not asked for may have been in use, so what follows them has to be idle for its whole time.
+                let skipped = Some(question.from).filter(|from| *from > counted_until(&self.record, awake_since));
                 self.record.counted_until = self.record.counted_until.max(Some(tally.known_until));
-                self.record.last_use = self.record.last_use.max(tally.last_use);
+                self.record.last_use = self.record.last_use.max(tally.last_use).max(skipped);
                 let Some(idle_at) = idle_at(self.rule, &self.record) else {
                     return;
                 };
