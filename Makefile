@@ -14,7 +14,8 @@ demo: build ## Build, run the local cloud, print the URL to open
 	@echo
 	@echo "Two sites are asleep: one plain, one that takes 20 s to become healthy. Open the URLs below: the page comes up at"
 	@echo "once, and gives way to the site by itself. Each line that follows is a request and who answered it: first the"
-	@echo "function (lambda), and after the flip the instance alone. Ctrl-C ends it all."
+	@echo "function (lambda), and after the flip the instance alone. Left alone for some minutes, a site falls asleep again:"
+	@echo "eval \"\$$(target/debug/proxymanager local env)\"; target/debug/proxymanager list. Ctrl-C ends it all."
 	@echo
 	@target/debug/proxymanager local --bootstrap $(BOOTSTRAP)
 

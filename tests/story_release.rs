@@ -1,0 +1,70 @@
+//! A listener rule that is no longer opted in gets its own action back, and what was parked for it goes. Nothing is started
+//! and nothing stopped.
+//! Seen red with R left on the waker.
+#![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
+
+mod local_support;
+
+use std::time::Duration;
+
+use local_support::story::{action, asleep, parked, power, record, site, starts};
+use proxymanager::local::Cloud;
+use tokio::time::Instant;
+
+/// Loose in two readings, the second a minute after the first at the latest.
+const PATIENCE: Duration = Duration::from_secs(100);
+
+async fn asleep_with_its_parked_rule() -> Cloud {
+    let cloud = asleep(|config| config.tick = Some(Duration::from_secs(2))).await;
+    wait("it is parked and asleep", || parked(&cloud) == 1 && known(&cloud)).await;
+    cloud
+}
+
+/// Whether a Tick has looked at it.
+fn known(cloud: &Cloud) -> bool {
+    record(cloud).is_some_and(|record| record["digest"].is_u64())
+}
+
+async fn wait(what: &str, is: impl Fn() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < give_up, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_whose_tag_is_removed_is_restored() {
+    let cloud = asleep_with_its_parked_rule().await;
+    assert_ne!(action(&cloud), site(&cloud).action, "it leads to the waker");
+    let keys = ["autostopping:idle".to_owned()];
+    cloud
+        .shared
+        .world()
+        .remove_elb_tags(&site(&cloud).rule, &keys)
+        .expect("R is there");
+    wait("R is restored and P gone", || {
+        action(&cloud) == site(&cloud).action && parked(&cloud) == 0
+    })
+    .await;
+    assert_eq!((power(&cloud), starts(&cloud)), ("stopped", 0));
+    wait("the record is fresh", || {
+        record(&cloud).is_some_and(|record| record["adopted"] == false)
+    })
+    .await;
+    cloud.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_parked_for_a_deleted_rule_is_deleted() {
+    let cloud = asleep_with_its_parked_rule().await;
+    let now = cloud.shared.clock.now();
+    cloud
+        .shared
+        .world()
+        .delete_rule(now, &site(&cloud).rule)
+        .expect("R is there");
+    wait("P is gone", || parked(&cloud) == 0).await;
+    assert_eq!((power(&cloud), starts(&cloud)), ("stopped", 0));
+    cloud.stop().await;
+}
