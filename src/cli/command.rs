@@ -85,7 +85,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
                 report::phase(now, record),
                 record.snapshot.resources.len().to_string(),
                 report::short(managed.rule.policy.idle),
-                record.snapshot.phase.reason().unwrap_or_default().to_owned(),
+                note(record).to_owned(),
             ]);
         }
         table
@@ -303,6 +303,12 @@ pub async fn want(
         line(format_args!("{:#}", report::json(&managed, &record)));
     }
     Ok(())
+}
+
+/// What is wrong, or what keeps it from sleeping.
+fn note(record: &Record) -> &str {
+    let reason = record.snapshot.phase.reason();
+    reason.or(record.kept_by.as_deref()).unwrap_or_default()
 }
 
 fn words(record: &Record) -> String {
