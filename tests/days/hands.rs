@@ -107,7 +107,8 @@ pub fn set_idle(account: &Account, site: usize, idle: Moment) {
     if idle < cloud.sites[site].idle {
         // Their requests may lie further apart than what now counts as use.
         let open = cloud.sites[site].open.values_mut();
-        open.filter(|kind| **kind == Kind::Requests).for_each(|kind| *kind = Kind::Silent);
+        open.filter(|kind| **kind == Kind::Requests)
+            .for_each(|kind| *kind = Kind::Silent);
     }
     cloud.sites[site].idle = idle;
     let tags = [("autostopping:idle".to_owned(), format!("{}m", idle / MINUTE))].into();

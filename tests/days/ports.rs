@@ -101,6 +101,7 @@ impl Compute for Aws {
         let now = stamp(self.0.now());
         let mut cloud = self.0.cloud();
         let stale = cloud.world.faults.stale_ms > 0;
+        cloud.reads.1 += 1;
         let mut seen = Vec::with_capacity(ids.len());
         for id in ids {
             let one = match stale {
@@ -191,7 +192,11 @@ fn keep_tags(now: Timestamp, table: &mut RouteTable, known: &RouteTable) -> usiz
     changeable.sort();
     let turns = changeable.len().div_ceil(2 * TAGS_A_CALL).max(1);
     let turn = usize::try_from(now.as_second() / 60).unwrap_or_default() % turns;
-    let again: Vec<&RouteId> = changeable.into_iter().skip(turn * 2 * TAGS_A_CALL).take(2 * TAGS_A_CALL).collect();
+    let again: Vec<&RouteId> = changeable
+        .into_iter()
+        .skip(turn * 2 * TAGS_A_CALL)
+        .take(2 * TAGS_A_CALL)
+        .collect();
     let mut asked = 0;
     for rule in table.listeners.iter_mut().flat_map(|listener| &mut listener.rules) {
         match known.find(&rule.arn) {
@@ -207,6 +212,7 @@ impl Gateway for Aws {
         let admitted = self.admit(DESCRIBE_RULES, false).await?;
         let mut cloud = self.0.cloud();
         let mut table = cloud.table(self.0.now());
+        cloud.reads.0 += 1;
         let asked = known.map_or(usize::MAX, |known| keep_tags(now, &mut table, known));
         let rules: usize = table.listeners.iter().map(|listener| listener.rules.len()).sum();
         let tagged = asked.min(rules + table.listeners.len());

@@ -222,7 +222,8 @@ impl Tasks {
             .collect();
         for task in patient {
             while !self.rested.remove(&task) {
-                self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+                self.runtime
+                    .block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
                 self.sort_ready();
             }
             self.patient.remove(&task);
