@@ -163,8 +163,12 @@ async fn ticks(account: Arc<Account>) {
             let time = account.time.clone();
             time.spawn(async move {
                 account.cloud().told.sweeps += 1;
+                let before = account.cloud().reads;
                 let swept = account.driver().sweep().await;
-                let whole = swept.is_ok_and(|swept| swept.left == 0 && swept.failed.is_empty());
+                // One that was refused to read anew went by what was known before.
+                let after = account.cloud().reads;
+                let anew = after.0 > before.0 && after.1 > before.1;
+                let whole = anew && swept.is_ok_and(|swept| swept.left == 0 && swept.failed.is_empty());
                 let mut quiet = lock(&quiet);
                 let same = whole && quiet.changes == changes;
                 *quiet = Quiet {

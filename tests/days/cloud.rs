@@ -116,6 +116,8 @@ pub struct Cloud {
     pub changes: u64,
     /// Raised by every change of a listener rule or its tags.
     pub rule_changes: u64,
+    /// How often the route table and the machines were read without a mishap.
+    pub reads: (u64, u64),
     /// Machines whose program answers.
     pub up: BTreeMap<String, bool>,
     known: BTreeMap<String, (RuleView, BTreeMap<String, String>, ListenerRule)>,
@@ -153,6 +155,7 @@ impl Cloud {
             wrong: Vec::new(),
             changes: 0,
             rule_changes: 0,
+            reads: (0, 0),
             up: BTreeMap::new(),
             known: BTreeMap::new(),
             table: None,

@@ -101,6 +101,7 @@ impl Compute for Aws {
         let now = stamp(self.0.now());
         let mut cloud = self.0.cloud();
         let stale = cloud.world.faults.stale_ms > 0;
+        cloud.reads.1 += 1;
         let mut seen = Vec::with_capacity(ids.len());
         for id in ids {
             let one = match stale {
@@ -211,6 +212,7 @@ impl Gateway for Aws {
         let admitted = self.admit(DESCRIBE_RULES, false).await?;
         let mut cloud = self.0.cloud();
         let mut table = cloud.table(self.0.now());
+        cloud.reads.0 += 1;
         let asked = known.map_or(usize::MAX, |known| keep_tags(now, &mut table, known));
         let rules: usize = table.listeners.iter().map(|listener| listener.rules.len()).sum();
         let tagged = asked.min(rules + table.listeners.len());
