@@ -1,4 +1,9 @@
 //! When a machine is stopped, and above all when it is not: one test for each promise, judged by what was true.
+//!
+//! Seen red: with the load of machines ignored, with missing points taken for none, without the proof in settling, with
+//! `keep_awake_until` ignored, with a refused question taken for no use, with half of `idle`, with requests not counted,
+//! without other rules' claims, without the other ways read before a stop, with loose parked rules left alone, with the time
+//! begun anew by a reload.
 
 mod days;
 

@@ -2,6 +2,9 @@
 //! true in the world: no machine stops under a connection that requests, network or an operator's word can show; nothing
 //! gets stuck; every route comes back as its owner last set it; what nobody uses sleeps.
 //!
+//! Seen red: with what was lost of the minutes to prove unknown for ever (rules settle without end), and with a proof asked
+//! of machines at rest (Ticks wake them).
+//!
 //! A run depends on its seed alone: `DAYS_SEED=7 cargo test --test thirty_days -- --nocapture`.
 
 mod days;

@@ -10,4 +10,5 @@ pub mod meters;
 pub mod people;
 pub mod ports;
 pub mod scene;
+pub mod table;
 pub mod time;

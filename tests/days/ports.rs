@@ -17,7 +17,8 @@ use proxymanager::local::world::{HealthState, Life, NewRule, Power};
 use serde_json::{Value, json};
 
 use super::account::Account;
-use super::cloud::{Cloud, fault, read_action, same_final};
+use super::cloud::Cloud;
+use super::table::{fault, read_action, same_final};
 use super::time::{SECOND, moment, stamp};
 
 /// All three ports.
