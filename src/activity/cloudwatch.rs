@@ -155,16 +155,13 @@ fn series_of(question: &Question) -> Vec<(Series, Window)> {
     let groups = groups.flat_map(|backend| {
         [Series::Requests, Series::HealthyHosts].map(|kind| (kind(backend.clone()), window(question.from)))
     });
-    let load: [(bool, fn(ResourceId) -> Series); 3] = [
-        (question.network, Series::NetworkIn),
-        (question.network, Series::NetworkOut),
-        (question.cpu, Series::Cpu),
-    ];
-    let asked: Vec<_> = load
-        .into_iter()
-        .filter(|(asked, _)| *asked)
-        .map(|(_, kind)| kind)
-        .collect();
+    let mut asked: Vec<fn(ResourceId) -> Series> = Vec::new();
+    if question.network {
+        asked.extend([Series::NetworkIn as fn(_) -> _, Series::NetworkOut]);
+    }
+    if question.cpu {
+        asked.push(Series::Cpu);
+    }
     let machines = question.machines.iter().flat_map(|machine| {
         let series = asked.iter().map(|kind| kind(machine.clone()));
         series

@@ -229,7 +229,7 @@ pub async fn history(context: &Context, name: Option<&str>, most: usize, format:
         let of_rule = context.driver.ledger.history(&rule, most).await?;
         events.extend(of_rule.into_iter().map(|event| (rule.clone(), event)));
     }
-    events.sort_by(|(_, one), (_, other)| other.at.cmp(&one.at));
+    events.sort_by_key(|(_, event)| std::cmp::Reverse(event.at));
     events.truncate(most);
     let value = events.iter().map(|(rule, event)| report::event(rule, event)).collect();
     print(format, &Value::Array(value), || {
