@@ -12,12 +12,13 @@ use crate::local::world::World;
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
-/// Writes one record per site. A new memory would first have to watch for a minute whether what it sees is old news.
+/// Writes one record per site, and its claim on the machine. A new memory would first have to watch for a minute whether what it sees is old news.
 pub fn seed_asleep(world: &mut World, now: Timestamp, sites: &[Asleep]) {
     for site in sites {
         let Some(record) = record(now, site) else { continue };
         if let (Ok(item), Ok(table)) = (item(&record), world.table(TABLE)) {
             let _ = table.put(item);
+            let _ = table.put(claim(site));
         }
     }
 }
@@ -33,6 +34,17 @@ fn record(now: Timestamp, site: &Asleep) -> Option<Record> {
     record.snapshot.phase = Phase::Asleep;
     record.snapshot.resources = vec![ResourceId(site.instance.clone())];
     Some(record)
+}
+
+/// That the rule claims its machine, by which the events of the machine find it.
+fn claim(site: &Asleep) -> Map<String, Value> {
+    let text = |text: String| json!({ "S": text });
+    Map::from_iter([
+        ("pk".to_owned(), text(format!("machine#{}", site.instance))),
+        ("sk".to_owned(), text(format!("claim#{}", site.name))),
+        ("rule".to_owned(), text(site.name.clone())),
+        ("nonce".to_owned(), text("seed".to_owned())),
+    ])
 }
 
 /// As `ledger::dynamodb` stores it, in DynamoDB's JSON.

@@ -212,7 +212,9 @@ impl Look<'_> {
 
     /// When a Tick has to look again although nothing changed.
     pub(super) fn rests_until(&self) -> Timestamp {
-        let longest = after(self.now, REST);
+        let retries = self.record.failures.values().map(|failure| failure.retry_at);
+        let retry = retries.filter(|at| *at > self.now).min();
+        let longest = retry.map_or(after(self.now, REST), |retry| retry.min(after(self.now, REST)));
         let due = match self.record.wanted {
             Wanted::Awake => due_at(self.rule, &self.record),
             Wanted::Asleep => None,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::phase::Phase;
 use super::plan::{Action, Event, EventKind};
 use super::policy::Needed;
 use super::record::{Attempt, DESCRIBE_IS_STALE_FOR, FIRST_PAUSE, Failure, Flip, LONGEST_PAUSE, Record};
@@ -116,6 +117,21 @@ impl<'a> Look<'a> {
     fn down_lately(&self) -> bool {
         let downs = [self.record.last_stop, self.record.last_down];
         downs.into_iter().flatten().any(|at| self.lately(at))
+    }
+
+    /// Time alone may change what is to be done: something was written so recently that it may not be seen yet, or a machine
+    /// is not as the phase has it.
+    pub(super) fn in_doubt(&self, phase: &Phase) -> bool {
+        let calls = [self.record.last_start, self.record.last_stop, self.record.last_down];
+        let lately = calls.into_iter().flatten().any(|at| self.lately(at));
+        let rests = |machine: &ResourceSeen| match phase {
+            Phase::Awake => machine.power == Power::Running || self.stays_stopped(machine),
+            Phase::Asleep => matches!(machine.power, Power::Stopped | Power::Terminated),
+            _ => true,
+        };
+        lately
+            || self.seen.routes.iter().any(|route| self.wrote_lately(route))
+            || !self.machines().is_ok_and(|machines| machines.iter().all(rests))
     }
 
     pub(super) fn note_down(&mut self, at: Option<Timestamp>) {

@@ -219,7 +219,9 @@ fn next_check(look: &Look<'_>, phase: &Phase) -> Timestamp {
 /// What is in motion is looked at by every Tick.
 fn rests_until(look: &Look<'_>, phase: &Phase) -> Timestamp {
     match phase {
-        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) if look.actions.is_empty() => look.rests_until(),
+        Phase::Asleep | Phase::Awake | Phase::Misconfigured(_) if look.actions.is_empty() && !look.in_doubt(phase) => {
+            look.rests_until()
+        }
         Phase::Asleep
         | Phase::Awake
         | Phase::Misconfigured(_)

@@ -21,6 +21,8 @@ pub(super) const DESCRIBE_GROUPS: &str = "elasticloadbalancing:DescribeTargetGro
 const PAGE: i32 = 400;
 /// DescribeTags takes at most 20 ARNs. Source: Elastic Load Balancing API reference.
 const ARNS_PER_DESCRIBE_TAGS: usize = 20;
+/// The ports of listeners seldom change: they are asked for again in one minute of so many.
+const LISTENERS_EVERY: usize = 5;
 /// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
 /// documentation, "Resource tags".
 const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
@@ -171,7 +173,7 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    /// All of the table but, each minute in turn, the tags of some rules or the ports of the listeners. The tags of parked
+    /// All of the table but the tags of some rules, others each minute, and now and then the listeners. The tags of parked
     /// rules are ours and nobody's to change.
     fn new(now: Timestamp, table: Option<&'a RouteTable>) -> Self {
         let listeners = || table.into_iter().flat_map(|table| &table.listeners);
@@ -180,10 +182,9 @@ impl<'a> Known<'a> {
             .filter(|rule| rule.parks().is_none())
             .map(|rule| (&rule.arn, &rule.tags))
             .collect();
-        let turns = changeable.len().div_ceil(ARNS_PER_DESCRIBE_TAGS);
+        let turns = changeable.len().div_ceil(ARNS_PER_DESCRIBE_TAGS).max(1);
         let minute = usize::try_from(now.as_second() / 60).unwrap_or_default();
-        // One turn more than there are for tags is that of the listeners.
-        let turn = minute % (turns + 1);
+        let turn = minute % turns;
         let settled = changeable
             .into_iter()
             .enumerate()
@@ -191,7 +192,9 @@ impl<'a> Known<'a> {
             .map(|(_, known)| known);
         let parked = rules().filter(|rule| rule.parks().is_some());
         Known {
-            listeners: table.map(|table| table.listeners.as_slice()).filter(|_| turn < turns),
+            listeners: table
+                .map(|table| table.listeners.as_slice())
+                .filter(|_| minute % LISTENERS_EVERY != 0),
             balancers: listeners()
                 .map(|listener| (listener.load_balancer.as_str(), &listener.controller))
                 .collect(),
