@@ -1,5 +1,7 @@
 //! From the route table to rules: listener rules with one name are one rule, and what speaks against managing it is found.
 
+mod index;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use crate::config::tags;
 use crate::domain::matching::{Candidate, Condition, FirstMatch, Matcher, Reason, Request, first_match};
 use crate::domain::rule::{Action, GroupId, Problem, RouteId, Rule, RuleName, Side, final_action};
 use crate::domain::table::{Listener, ListenerRule, RouteTable};
+use index::Index;
 
 /// What the environment says about all rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,7 @@ pub fn side(rule: &ListenerRule, wakers: &[GroupId]) -> Side {
 impl Rules {
     /// Finds the rules of a table. Never fails: what is wrong with one rule is that rule's problem.
     pub fn new(table: &RouteTable, settings: &RuleSettings) -> Self {
+        let index = Index::new(table, &settings.wakers);
         let mut routes: BTreeMap<RuleName, Vec<(&Listener, &ListenerRule)>> = BTreeMap::new();
         for listener in &table.listeners {
             for rule in listener
@@ -75,17 +79,14 @@ impl Rules {
                 .iter()
                 .filter(|rule| rule.is_managed() && rule.parks().is_none())
             {
-                routes
-                    .entry(name(table, rule, &settings.wakers))
-                    .or_default()
-                    .push((listener, rule));
+                routes.entry(index.name(rule)).or_default().push((listener, rule));
             }
         }
         let by_name: BTreeMap<_, _> = routes
             .iter()
             .map(|(name, routes)| {
                 let managed = Managed {
-                    rule: rule(name, routes, table, settings),
+                    rule: rule(name, routes, &index, settings),
                     routes: routes.iter().map(|(_, route)| route.arn.clone()).collect(),
                 };
                 (name.clone(), managed)
@@ -134,35 +135,10 @@ impl Rules {
     }
 }
 
-/// A route's rule: its tag, else the name of the first target group of the backend, in R or while asleep in P.
-fn name(table: &RouteTable, route: &ListenerRule, wakers: &[GroupId]) -> RuleName {
-    if let Some(name) = route.tags.get(tags::NAME) {
-        return RuleName(name.clone());
-    }
-    let first_group = |actions: &[Action]| {
-        final_action(actions).and_then(|last| last.groups().first().map(|(group, _)| group.clone()))
-    };
-    let parked = table
-        .listeners
-        .iter()
-        .flat_map(|listener| &listener.rules)
-        .find(|rule| rule.parks() == Some(&route.arn.0));
-    let actions = match side(route, wakers) {
-        Side::Backend => Some(&route.actions),
-        Side::Waker => parked.map(|parked| &parked.actions),
-    };
-    let remembered = || table.names.get(&route.arn).cloned();
-    let named = actions
-        .and_then(|actions| first_group(actions))
-        .map(|group| RuleName(group_name(&group).to_owned()));
-    named
-        .or_else(remembered)
-        .unwrap_or_else(|| RuleName(route.arn.0.rsplit('/').next().unwrap_or_default().to_owned()))
-}
-
 /// The name that a listener rule of the table has, or had while it was managed.
 pub fn name_of(table: &RouteTable, route: &RouteId, wakers: &[GroupId]) -> Option<RuleName> {
-    table.find(route).map(|(_, rule)| name(table, rule, wakers))
+    let (_, rule) = table.find(route)?;
+    Some(Index::new(table, wakers).name(rule))
 }
 
 /// The name in a target group's ARN, `...:targetgroup/NAME/ID`.
@@ -170,7 +146,7 @@ pub fn group_name(group: &GroupId) -> &str {
     group.0.split('/').nth(1).unwrap_or(&group.0)
 }
 
-fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], table: &RouteTable, settings: &RuleSettings) -> Rule {
+fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_>, settings: &RuleSettings) -> Rule {
     let tags = routes
         .iter()
         .map(|(_, route)| (route.arn.clone(), route.tags.clone()))
@@ -180,7 +156,7 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], table: &RouteTab
     policy.metrics_delay = settings.metrics_delay;
     problems.extend(unreadable);
     for (listener, route) in routes {
-        problems.extend(problems_of(listener, route, table, settings));
+        problems.extend(problems_of(listener, route, index));
     }
     Rule {
         name: name.clone(),
@@ -189,7 +165,7 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], table: &RouteTab
     }
 }
 
-fn problems_of(listener: &Listener, route: &ListenerRule, table: &RouteTable, settings: &RuleSettings) -> Vec<Problem> {
+fn problems_of(listener: &Listener, route: &ListenerRule, index: &Index<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(cluster) = &listener.controller {
         problems.push(Problem::ForeignController {
@@ -226,10 +202,7 @@ fn problems_of(listener: &Listener, route: &ListenerRule, table: &RouteTable, se
             kind: kind.to_owned(),
         });
     }
-    let to_waker = groups
-        .iter()
-        .filter(|(group, _)| settings.wakers.contains(group))
-        .count();
+    let to_waker = groups.iter().filter(|(group, _)| index.wakers.contains(group)).count();
     if to_waker > 0 && to_waker < groups.len() {
         problems.push(Problem::MixedForward {
             route: route.arn.clone(),
@@ -240,39 +213,23 @@ fn problems_of(listener: &Listener, route: &ListenerRule, table: &RouteTable, se
             route: route.arn.clone(),
         });
     }
-    problems.extend(second_way(route, &groups, table, settings));
+    problems.extend(second_way(route, &groups, index));
     problems
 }
 
 /// Another listener rule, not of this rule's name, that leads to the same target groups: nobody can tell by this rule
 /// alone that they are not in use.
-fn second_way(
-    route: &ListenerRule,
-    groups: &[(GroupId, i32)],
-    table: &RouteTable,
-    settings: &RuleSettings,
-) -> Option<Problem> {
-    let own = name(table, route, &settings.wakers);
-    let rules = || table.listeners.iter().flat_map(|listener| &listener.rules);
-    let parked = rules()
-        .filter(|rule| rule.parks() == Some(&route.arn.0))
-        .filter_map(|rule| final_action(&rule.actions));
-    let backend: Vec<GroupId> = groups
-        .iter()
-        .cloned()
-        .chain(parked.flat_map(Action::groups))
-        .map(|(group, _)| group)
-        .filter(|group| !settings.wakers.contains(group))
-        .collect();
-    let ours = |rule: &ListenerRule| match rule.parks() {
-        Some(parked) => table
-            .find(&RouteId(parked.to_owned()))
-            .is_some_and(|(_, r)| name(table, r, &settings.wakers) == own),
-        None => rule.is_managed() && name(table, rule, &settings.wakers) == own,
-    };
-    rules()
-        .filter(|rule| rule.arn != route.arn && !ours(rule))
-        .find(|rule| final_action(&rule.actions).is_some_and(|action| action.forwards_to_any(&backend)))
+fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], index: &Index<'_>) -> Option<Problem> {
+    let own = index.name(route);
+    let parked = index.parked(&route.arn).iter();
+    let parked = parked
+        .filter_map(|rule| final_action(&rule.actions))
+        .flat_map(Action::groups);
+    let backend = groups.iter().cloned().chain(parked).map(|(group, _)| group);
+    backend
+        .filter(|group| !index.wakers.contains(group))
+        .flat_map(|group| index.leads(&group).to_vec())
+        .find(|rule| rule.arn != route.arn && index.owner(rule) != Some(&own))
         .map(|by| Problem::AlsoReachable {
             route: route.arn.clone(),
             by: by.arn.clone(),
@@ -281,12 +238,11 @@ fn second_way(
 
 /// A rule that leads elsewhere cannot have brought a request here, unless it is managed and was flipped a moment ago.
 fn door(listener: &Listener, by_name: &BTreeMap<RuleName, Managed>, settings: &RuleSettings) -> Door {
-    let owner = |route: &RouteId| {
-        by_name
-            .values()
-            .find(|managed| managed.routes.contains(route))
-            .map(|managed| managed.rule.name.clone())
-    };
+    let owners: BTreeMap<&RouteId, &RuleName> = by_name
+        .values()
+        .flat_map(|managed| managed.routes.iter().map(|route| (route, &managed.rule.name)))
+        .collect();
+    let owner = |route: &RouteId| owners.get(route).copied().cloned();
     let candidates = listener
         .rules
         .iter()
@@ -334,12 +290,11 @@ fn as_handed_over(rule: &ListenerRule) -> (u32, Vec<Condition>) {
 
 /// The names of all routes, for the next table: a name made from a target group must outlive the loss of P.
 pub fn names(table: &RouteTable, settings: &RuleSettings) -> BTreeMap<RouteId, RuleName> {
+    let index = Index::new(table, &settings.wakers);
     let managed = table
         .listeners
         .iter()
         .flat_map(|listener| &listener.rules)
         .filter(|rule| rule.is_managed());
-    managed
-        .map(|rule| (rule.arn.clone(), name(table, rule, &settings.wakers)))
-        .collect()
+    managed.map(|rule| (rule.arn.clone(), index.name(rule))).collect()
 }

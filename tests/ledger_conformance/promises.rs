@@ -1,165 +1,8 @@
-//! What every ledger promises, asked of each of them: the one in memory, and DynamoDB as moto speaks it.
+//! The promises of the port.
 
-mod support {
-    #![allow(dead_code, reason = "each test uses a part of it")]
-    pub mod moto;
-}
+use super::*;
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::sync::{Arc, Barrier};
-use std::time::Duration;
-
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::types::AttributeValue;
-use proxymanager::aws::Aws;
-use proxymanager::domain::plan::{Event, EventKind};
-use proxymanager::domain::record::{Record, SCHEMA};
-use proxymanager::domain::rule::{ResourceId, RuleName};
-use proxymanager::domain::table::RouteTable;
-use proxymanager::domain::time::{Timestamp, after};
-use proxymanager::ledger::dynamodb::DynamoDb;
-use proxymanager::ledger::memory::Memory;
-use proxymanager::ledger::{Ledger, LedgerError, lease};
-use support::moto::Moto;
-
-const SECOND: Duration = Duration::from_secs(1);
-
-/// A ledger that several can open at once, as several environments of the function do.
-trait Shared: Sync {
-    type Ledger: Ledger;
-    fn open(&self) -> Self::Ledger;
-}
-
-impl Shared for Memory {
-    type Ledger = Memory;
-    fn open(&self) -> Memory {
-        self.clone()
-    }
-}
-
-/// A table of a moto server.
-struct Table {
-    moto: Arc<Moto>,
-    name: &'static str,
-}
-
-impl Table {
-    fn new(name: &'static str) -> Self {
-        let moto = Moto::shared();
-        moto.create_table(name);
-        Table { moto, name }
-    }
-
-    fn client(&self) -> Client {
-        let url = format!("http://127.0.0.1:{}", self.moto.port);
-        let environment = BTreeMap::from([
-            ("AWS_ACCESS_KEY_ID", "test"),
-            ("AWS_SECRET_ACCESS_KEY", "test"),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ENDPOINT_URL", &url),
-        ]);
-        Aws::from_environment(&environment).unwrap().dynamodb()
-    }
-
-    /// All items of a partition.
-    async fn items(&self, pk: &str) -> Vec<BTreeMap<String, AttributeValue>> {
-        let query = self.client().query().table_name(self.name);
-        let query = query.key_condition_expression("pk = :pk");
-        let query = query.expression_attribute_values(":pk", AttributeValue::S(pk.to_owned()));
-        let items: Result<Vec<_>, _> = query.into_paginator().items().send().collect().await;
-        items
-            .unwrap()
-            .into_iter()
-            .map(|item| item.into_iter().collect())
-            .collect()
-    }
-
-    /// Overwrites one attribute of an item.
-    async fn spoil(&self, pk: &str, sk: &str, attribute: &str, value: AttributeValue) {
-        let update = self.client().update_item().table_name(self.name);
-        let update = update
-            .key("pk", AttributeValue::S(pk.to_owned()))
-            .key("sk", AttributeValue::S(sk.to_owned()))
-            .update_expression("SET #a = :value")
-            .expression_attribute_names("#a", attribute)
-            .expression_attribute_values(":value", value);
-        update.send().await.unwrap();
-    }
-}
-
-impl Shared for Table {
-    type Ledger = DynamoDb;
-    fn open(&self) -> DynamoDb {
-        DynamoDb::new(self.client(), self.name)
-    }
-}
-
-fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.unwrap().block_on(work)
-}
-
-/// As many at once, each with a ledger of its own, all starting together.
-fn at_once<S: Shared, T: Send>(shared: &S, many: usize, work: impl AsyncFn(usize, S::Ledger) -> T + Sync) -> Vec<T> {
-    let barrier = Barrier::new(many);
-    let one = |number: usize| {
-        run(async {
-            let ledger = shared.open();
-            barrier.wait();
-            work(number, ledger).await
-        })
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..many).map(|number| scope.spawn(move || one(number))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
-}
-
-fn at(seconds: u32) -> Timestamp {
-    after("2026-01-01T00:00:00Z".parse().unwrap(), seconds * SECOND)
-}
-
-fn name(text: &str) -> RuleName {
-    RuleName(text.to_owned())
-}
-
-fn record(rule: &str) -> Record {
-    Record::new(name(rule), at(0))
-}
-
-/// A table with that many listener rules; about 300 bytes of JSON each.
-fn table(read_at: Timestamp, rules: usize) -> RouteTable {
-    let rule = |number: usize| {
-        serde_json::json!({
-            "arn": format!("arn:aws:elasticloadbalancing:eu-west-1:123456789012:listener-rule/app/a/1/2/{number}"),
-            "priority": number + 1,
-            "conditions": [{"Field": "path-pattern", "PathPatternConfig": {"Values": [format!("/ä€𝄞/{number}/{read_at}")]}}],
-            "actions": [{"Type": "fixed-response", "FixedResponseConfig": {"StatusCode": "404"}}],
-            "tags": {"autostopping:idle": "15m"},
-        })
-    };
-    let rules: Vec<_> = (0..rules).map(rule).collect();
-    let table = serde_json::json!({
-        "schema": SCHEMA,
-        "read_at": read_at,
-        "listeners": [{"arn": "l", "load_balancer": "b", "port": 80, "waker": null, "controller": null, "rules": rules}],
-    });
-    serde_json::from_value(table).unwrap()
-}
-
-fn event(seconds: u32, why: &str) -> Event {
-    Event {
-        at: at(seconds),
-        kind: EventKind::Woke,
-        why: why.to_owned(),
-        took: None,
-    }
-}
-
-// The promises.
-
-fn a_record_comes_back_as_it_was_written(shared: &impl Shared) {
+pub fn a_record_comes_back_as_it_was_written(shared: &impl Shared) {
     run(async {
         let ledger = shared.open();
         let mut record = record("site");
@@ -176,7 +19,7 @@ fn a_record_comes_back_as_it_was_written(shared: &impl Shared) {
     });
 }
 
-fn of_two_writers_the_second_has_lost(shared: &impl Shared) {
+pub fn of_two_writers_the_second_has_lost(shared: &impl Shared) {
     run(async {
         let (one, other) = (shared.open(), shared.open());
         let first = record("site");
@@ -199,7 +42,7 @@ fn of_two_writers_the_second_has_lost(shared: &impl Shared) {
     });
 }
 
-fn of_many_writers_at_once_one_wins(shared: &impl Shared) {
+pub fn of_many_writers_at_once_one_wins(shared: &impl Shared) {
     for version in 0..3 {
         let results = at_once(shared, 8, async |number, ledger| {
             let record = Record {
@@ -221,7 +64,7 @@ fn of_many_writers_at_once_one_wins(shared: &impl Shared) {
     }
 }
 
-fn a_lease_has_one_owner_at_a_time(shared: &impl Shared) {
+pub fn a_lease_has_one_owner_at_a_time(shared: &impl Shared) {
     run(async {
         let ledger = &shared.open();
         let fresh = record("site");
@@ -256,7 +99,7 @@ fn a_lease_has_one_owner_at_a_time(shared: &impl Shared) {
     });
 }
 
-fn of_many_who_want_a_lease_one_gets_it(shared: &impl Shared) {
+pub fn of_many_who_want_a_lease_one_gets_it(shared: &impl Shared) {
     let results = at_once(shared, 8, async |number, ledger| {
         let owner = format!("owner-{number}");
         let read = ledger.load(&name("site")).await.unwrap();
@@ -266,7 +109,7 @@ fn of_many_who_want_a_lease_one_gets_it(shared: &impl Shared) {
     assert_eq!(results.iter().filter(|got| **got).count(), 1, "{results:?}");
 }
 
-fn one_of_many_claims_the_table(shared: &impl Shared) {
+pub fn one_of_many_claims_the_table(shared: &impl Shared) {
     let claims = |now: u32, until: u32| {
         let results = at_once(shared, 12, async |number, ledger| {
             ledger.claim_table(&format!("owner-{number}"), at(now), at(until)).await
@@ -289,7 +132,7 @@ fn one_of_many_claims_the_table(shared: &impl Shared) {
     assert_eq!(same.into_iter().filter(|claimed| *claimed == Ok(true)).count(), 1);
 }
 
-fn the_table_read_last_wins(shared: &impl Shared) {
+pub fn the_table_read_last_wins(shared: &impl Shared) {
     run(async {
         let ledger = shared.open();
         assert_eq!(ledger.load_table().await, Ok(None));
@@ -324,7 +167,7 @@ fn the_table_read_last_wins(shared: &impl Shared) {
     });
 }
 
-fn a_large_table_is_never_seen_in_halves(shared: &impl Shared) {
+pub fn a_large_table_is_never_seen_in_halves(shared: &impl Shared) {
     let tables = [table(at(1), 2500), table(at(2), 3000), table(at(3), 3500)];
     for table in &tables {
         let size = serde_json::to_vec(table).unwrap().len();
@@ -347,7 +190,7 @@ fn a_large_table_is_never_seen_in_halves(shared: &impl Shared) {
     assert!(stored.table == tables[2]);
 }
 
-fn claims_on_machines_are_mutual(shared: &impl Shared) {
+pub fn claims_on_machines_are_mutual(shared: &impl Shared) {
     let machine = |id: &str| ResourceId(id.to_owned());
     let machines = [machine("i-1"), machine("i-2")];
     run(async {
@@ -374,6 +217,12 @@ fn claims_on_machines_are_mutual(shared: &impl Shared) {
             Ok(vec![None, None])
         );
         assert_eq!(ledger.own(&shop, &machines[1..], &[], &all).await, shared_one);
+        assert_eq!(ledger.claimants(&machines[0]).await, Ok(vec![site.clone()]));
+        assert_eq!(
+            ledger.claimants(&machines[1]).await,
+            Ok(vec![shop.clone(), site.clone()])
+        );
+        assert_eq!(ledger.claimants(&machine("i-a-strangers")).await, Ok(vec![]));
         // A rule that is gone loses its claims to whoever looks.
         assert_eq!(ledger.own(&shop, &machines, &[], &nobody).await, Ok(vec![None, None]));
         assert_eq!(ledger.own(&shop, &machines, &[], &all).await, Ok(vec![None, None]));
@@ -389,7 +238,7 @@ fn claims_on_machines_are_mutual(shared: &impl Shared) {
     );
 }
 
-fn held_requests_are_counted_over_two_windows(shared: &impl Shared) {
+pub fn held_requests_are_counted_over_two_windows(shared: &impl Shared) {
     let window = 20 * SECOND;
     run(async {
         let ledger = shared.open();
@@ -414,7 +263,7 @@ fn held_requests_are_counted_over_two_windows(shared: &impl Shared) {
     assert_eq!(counts, (1..=8).collect::<Vec<_>>(), "none is lost");
 }
 
-fn history_comes_newest_first(shared: &impl Shared) {
+pub fn history_comes_newest_first(shared: &impl Shared) {
     run(async {
         let ledger = shared.open();
         let site = name("site");
@@ -452,7 +301,7 @@ fn history_comes_newest_first(shared: &impl Shared) {
     });
 }
 
-fn what_a_later_version_wrote_is_left_alone(shared: &impl Shared) {
+pub fn what_a_later_version_wrote_is_left_alone(shared: &impl Shared) {
     run(async {
         let ledger = shared.open();
         let later = Record {
@@ -474,156 +323,36 @@ fn what_a_later_version_wrote_is_left_alone(shared: &impl Shared) {
     });
 }
 
-macro_rules! each_keeps {
-    ($($promise:ident)*) => {
-        mod memory {
-            $(#[test] fn $promise() { super::$promise(&super::Memory::default()); })*
-        }
-        mod dynamodb {
-            $(#[test] fn $promise() { super::$promise(&super::Table::new(stringify!($promise))); })*
-        }
-    };
-}
-
-each_keeps! {
-    a_record_comes_back_as_it_was_written
-    of_two_writers_the_second_has_lost
-    of_many_writers_at_once_one_wins
-    a_lease_has_one_owner_at_a_time
-    of_many_who_want_a_lease_one_gets_it
-    one_of_many_claims_the_table
-    the_table_read_last_wins
-    a_large_table_is_never_seen_in_halves
-    claims_on_machines_are_mutual
-    held_requests_are_counted_over_two_windows
-    history_comes_newest_first
-    what_a_later_version_wrote_is_left_alone
-}
-
-// What only a database can do.
-
-#[test]
-fn what_is_not_ours_is_named_and_left_alone() {
-    let table = Table::new("unreadable");
+pub fn many_records_come_in_their_order(shared: &impl Shared) {
     run(async {
-        let ledger = table.open();
-        let fresh = record("site");
-        ledger.store(&fresh).await.unwrap();
-        ledger.store_table(&self::table(at(1), 1)).await.unwrap();
-        ledger.append(&fresh.rule, &[event(0, "x")]).await.unwrap();
-        let spoilt = [
-            ("body", AttributeValue::S("{}".to_owned())),
-            ("body", AttributeValue::N("1".to_owned())),
-            ("version", AttributeValue::N("-1".to_owned())),
-            ("schema", AttributeValue::S("one".to_owned())),
-        ];
-        for (attribute, value) in spoilt {
-            table.spoil("rule#site", "record", attribute, value).await;
-            let error = ledger.load(&fresh.rule).await.unwrap_err();
-            assert!(
-                matches!(&error, LedgerError::Unreadable { item, .. } if item == "rule#site"),
-                "{error}"
-            );
+        let ledger = shared.open();
+        // More than DynamoDB gives in one call.
+        let names: Vec<RuleName> = (0..130).map(|number| name(&format!("rule-{number}"))).collect();
+        for known in names.iter().step_by(2) {
+            ledger.store(&record(&known.0)).await.unwrap();
         }
-        let spoilt = [
-            ("generation", AttributeValue::N("1".to_owned())),
-            ("parts", AttributeValue::N("-1".to_owned())),
-            ("schema", AttributeValue::S("one".to_owned())),
-        ];
-        for (attribute, value) in spoilt {
-            table.spoil("table", "routes", attribute, value).await;
-            let error = ledger.load_table().await.unwrap_err();
-            assert!(matches!(error, LedgerError::Unreadable { .. }), "{error}");
+        let loaded = ledger.load_all(&names).await.unwrap();
+        assert_eq!(loaded.len(), names.len());
+        for (number, (wanted, loaded)) in names.iter().zip(loaded).enumerate() {
+            let loaded = loaded.unwrap();
+            assert_eq!(loaded.is_some(), number % 2 == 0, "{wanted}");
+            assert!(loaded.is_none_or(|record| record.rule == *wanted && record.version == 1));
         }
-        let entry = &table.items("rule#site").await[0]["sk"];
-        table
-            .spoil(
-                "rule#site",
-                entry.as_s().unwrap(),
-                "body",
-                AttributeValue::S("?".to_owned()),
-            )
-            .await;
-        let error = ledger.history(&fresh.rule, 1).await.unwrap_err();
-        assert!(
-            error.to_string().contains("rule#site event#2026-01-01T00:00:00"),
-            "{error}"
-        );
+        assert_eq!(ledger.load_all(&[]).await, Ok(vec![]));
     });
 }
 
-#[test]
-fn items_expire_and_nothing_is_left_behind() {
-    let table = Table::new("expiry");
+pub fn a_spoilt_record_harms_no_other(shared: &impl Shared) {
     run(async {
-        let ledger = table.open();
-        let expires = |item: &BTreeMap<String, AttributeValue>| {
-            let seconds = item
-                .get("expires")
-                .map(|value| value.as_n().unwrap().parse::<i64>().unwrap());
-            seconds.map(|seconds| seconds - at(0).as_second())
+        let ledger = shared.open();
+        let later = Record {
+            schema: SCHEMA + 1,
+            ..record("later")
         };
+        ledger.store(&later).await.unwrap();
         ledger.store(&record("site")).await.unwrap();
-        ledger.append(&name("site"), &[event(1, "x")]).await.unwrap();
-        let kept: Vec<_> = table.items("rule#site").await.iter().map(expires).collect();
-        assert_eq!(kept, [Some(400 * 86400 + 1), None], "the history, never the record");
-        ledger.enter_hold(at(0), 20 * SECOND).await.unwrap();
-        assert!(expires(&table.items("held").await[0]).unwrap() >= 40);
-        ledger.claim_table("x", at(0), at(10)).await.unwrap();
-        assert!(expires(&table.items("table").await[0]).unwrap() >= 10);
-        for (seconds, rules) in [(1, 3000), (2, 4500), (3, 1), (4, 3000)] {
-            let large = self::table(at(seconds), rules);
-            ledger.store_table(&large).await.unwrap();
-            ledger.store_table(&self::table(at(0), 3000)).await.unwrap();
-            let items = table_items(&table).await;
-            let (head, rest) = items.split_first().unwrap();
-            assert_eq!(head["sk"].as_s().unwrap(), "routes");
-            let parts: usize = head["parts"].as_n().unwrap().parse().unwrap();
-            assert!(parts * 400_000 >= serde_json::to_vec(&large).unwrap().len());
-            let own = format!("routes#{}#", head["generation"].as_s().unwrap());
-            let ours = rest.iter().filter(|item| item["sk"].as_s().unwrap().starts_with(&own));
-            assert_eq!(ours.count(), parts, "{rules}");
-            assert!(expires(head).is_none() && rest.iter().all(|part| expires(part) >= Some(86400)));
-        }
-        // Parts that expired: then there is no table, and the next one is stored as ever.
-        let items = table_items(&table).await;
-        let generation = items[0]["generation"].as_s().unwrap();
-        let lost = AttributeValue::S(format!("routes#{generation}#00000"));
-        let delete = table.client().delete_item().table_name(table.name);
-        delete
-            .key("pk", AttributeValue::S("table".to_owned()))
-            .key("sk", lost)
-            .send()
-            .await
-            .unwrap();
-        let ledger = table.open();
-        assert_eq!(ledger.load_table().await, Ok(None));
-        ledger.store_table(&self::table(at(5), 3000)).await.unwrap();
-        assert!(ledger.load_table().await.unwrap().is_some());
+        let loaded = ledger.load_all(&[name("later"), name("site")]).await.unwrap();
+        assert!(matches!(loaded[0], Err(LedgerError::Newer { .. })));
+        assert!(matches!(&loaded[1], Ok(Some(site)) if site.rule == name("site")));
     });
-}
-
-/// The head of the route table and all parts, without the claim.
-async fn table_items(table: &Table) -> Vec<BTreeMap<String, AttributeValue>> {
-    let items = table.items("table").await.into_iter();
-    items.filter(|item| item["sk"].as_s().unwrap() != "claim").collect()
-}
-
-#[test]
-fn a_table_that_is_not_there_is_a_fault() {
-    let table = Table {
-        moto: Moto::shared(),
-        name: "nowhere",
-    };
-    let error = run(table.open().load(&name("site"))).unwrap_err();
-    let LedgerError::Fault(fault) = error else {
-        panic!("{error}");
-    };
-    assert_eq!(fault.operation, "dynamodb:GetItem");
-    assert_eq!(fault.kind, proxymanager::domain::fault::FaultKind::NotFound);
-    assert!(
-        fault.message.starts_with("ResourceNotFoundException: "),
-        "{}",
-        fault.message
-    );
 }
