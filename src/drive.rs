@@ -167,7 +167,13 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         effort: Effort,
         counted: Option<&Counted>,
     ) -> Result<Looked, LedgerError> {
+        let held = record.clone();
         let result = self.act(managed, record, stimulus, effort, counted).await;
+        if result.is_err() {
+            // Somebody may be waiting to say that the rule is wanted. After a first write this is refused, and the lease runs
+            // out: what was begun by then may still be under way.
+            let _ = lease::release(&self.ledger, &held, &self.owner).await;
+        }
         if let Err(error) = &result
             && !matches!(error, LedgerError::Lost)
         {

@@ -6,6 +6,7 @@
 
 mod model;
 
+use proxymanager::domain::phase::Phase;
 use proxymanager::domain::plan::{Action, plan};
 use proxymanager::domain::record::Record;
 use proxymanager::domain::rule::Side;
@@ -371,5 +372,29 @@ fn our_own_calls_are_not_mistaken_whatever_the_clocks_say() {
             });
             world.assert_innocent();
         }
+    }
+}
+
+#[test]
+fn a_running_machine_that_is_registered_with_a_sleeping_rule_is_not_stopped() {
+    let mut world = Shape::double().asleep();
+    world.run(200, 0, |_, _| {});
+    assert_eq!(world.stored.as_ref().unwrap().snapshot.phase, Phase::Asleep);
+    // In use since long before the rule fell asleep, and the rule's only since now.
+    world.stored.as_mut().unwrap().snapshot.resources.truncate(1);
+    let joined = &mut world.machines[1];
+    joined.power = Power::Running;
+    (joined.launched, joined.running_since) = (Some(-20_000), Some(-20_000));
+    world.changed();
+    world.advance(STALEST + 1);
+    for _ in 0..3 {
+        let plan = world.tick().unwrap();
+        let stops = plan.actions.iter().any(|action| matches!(action, Action::Stop { .. }));
+        assert!(
+            !stops && plan.record.wanted == Wanted::Awake,
+            "{:?}",
+            plan.record.wanted_by
+        );
+        world.advance(30);
     }
 }

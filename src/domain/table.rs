@@ -34,9 +34,24 @@ pub struct RouteTable {
 /// Other ways to machines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ways {
+    /// When all of them were last gone through; the epoch before the first time.
     pub read_at: Timestamp,
     /// A machine and the target group through which it is reachable.
-    pub machines: BTreeMap<ResourceId, String>,
+    pub machines: BTreeMap<ResourceId, GroupId>,
+    /// The target groups that listeners lead to which nobody watches, and the listener rule that does.
+    #[serde(default)]
+    pub groups: BTreeMap<GroupId, RouteId>,
+    /// A reading under way.
+    #[serde(default)]
+    pub pending: Option<PendingWays>,
+}
+
+/// What is known of a reading so far.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PendingWays {
+    /// The last target group that was read; they come in the order of their ARNs.
+    pub last: GroupId,
+    pub machines: BTreeMap<ResourceId, GroupId>,
 }
 
 /// One listener of an Application Load Balancer.

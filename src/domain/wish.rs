@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::activity::{MINUTE, floor};
 use super::look::Look;
+use super::phase::Phase;
 use super::plan::EventKind;
 use super::record::{Attempt, Record};
 use super::rule::{Problem, Side};
@@ -122,11 +123,14 @@ fn by_hand(look: &mut Look<'_>) {
             }
         }
         Wanted::Asleep => {
+            let joined = present().any(|m| joined_running(&look.record, m));
             let launched = present()
                 .filter(|m| started_by_hand(&look.record, m))
                 .filter_map(|m| m.launched)
                 .max();
-            if let Some(launched) = launched {
+            if joined {
+                want(look, Wanted::Awake, "a running machine was registered".to_owned());
+            } else if let Some(launched) = launched {
                 want(look, Wanted::Awake, "started by hand".to_owned());
                 look.record.wanted_since = launched.min(look.now);
                 look.record.last_request = Some(launched.min(look.now));
@@ -169,6 +173,14 @@ fn started_by_hand(record: &Record, machine: &ResourceSeen) -> bool {
             later_than(at, &[record.last_stop, Some(record.wanted_since)], WHOLE_SECONDS)
                 && later_than(at, &[ours], CLOCKS_DIFFER)
         })
+}
+
+/// Up, and not one of those that the rule had when it came to rest: nothing is known of its use, whenever it was started.
+fn joined_running(record: &Record, machine: &ResourceSeen) -> bool {
+    matches!(machine.power, Power::Pending | Power::Running)
+        && record.snapshot.phase == Phase::Asleep
+        && !record.snapshot.resources.is_empty()
+        && !record.snapshot.resources.contains(&machine.id)
 }
 
 fn later_than(at: Timestamp, ours: &[Option<Timestamp>], grain: Duration) -> bool {

@@ -1,7 +1,5 @@
 //! What is there: routes from the table, health from the target groups, machines from EC2.
 
-use std::collections::BTreeMap;
-
 use super::{Driver, Effort};
 use crate::activity::Metrics;
 use crate::clock::Clock;
@@ -50,13 +48,14 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     ) -> Result<Option<(Managed, Observed)>, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
         let table = self.read_table(before.as_ref(), None).await?;
+        let (table, read) = self.ways_before_stop(table).await?;
         let Some(managed) = Rules::new(&table, &self.settings).get(name).cloned() else {
             return Ok(None);
         };
         let mut seen = self.observe_with(&managed, record, &table, None).await?;
         seen.counted = counted;
-        match self.ways_here(&table).await {
-            Ok(ways) => add_ways(&mut seen, &ways),
+        match read.and(self.ways_here(&table).await) {
+            Ok(here) => add_ways(&mut seen, |machine| here.get(machine).cloned()),
             // Without an answer nobody can tell that the machines are not in use.
             Err(fault) => seen.health = Err(fault),
         }
@@ -112,7 +111,14 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             counted: None,
         };
         if let Some(ways) = &table.ways {
-            add_ways(&mut seen, &ways.machines);
+            let own = |group: &GroupId| groups.iter().any(|(known, _)| known == group);
+            let unwatched = ways.groups.iter().find(|(group, _)| own(group));
+            let unwatched = unwatched.map(|(_, route)| route.0.clone());
+            add_ways(&mut seen, |machine| {
+                // A group that became this rule's since the reading is no other way.
+                let other = ways.machines.get(machine).filter(|group| !own(group));
+                other.map(|group| group.0.clone()).or_else(|| unwatched.clone())
+            });
         }
         Ok(seen)
     }
@@ -134,10 +140,10 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     }
 }
 
-fn add_ways(seen: &mut Seen, ways: &BTreeMap<ResourceId, String>) {
+fn add_ways(seen: &mut Seen, way: impl Fn(&ResourceId) -> Option<String>) {
     for machine in seen.resources.iter_mut().flatten() {
-        if let Some(way) = ways.get(&machine.id) {
-            machine.other_way = Some(way.clone());
+        if let Some(way) = way(&machine.id) {
+            machine.other_way = Some(way);
         }
     }
 }

@@ -56,7 +56,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// When the route table or the ledger cannot be read at all.
     pub async fn sweep(&self) -> Result<Swept, LedgerError> {
         let end = after(self.clock.now(), SWEEP);
-        let table = self.renew_ways(self.table().await?).await?;
+        let table = self.table().await?;
         let rules = Rules::new(&table, &self.settings);
         let all: Vec<&Managed> = rules.iter().collect();
         let names: Vec<RuleName> = all.iter().map(|managed| managed.rule.name.clone()).collect();
@@ -100,6 +100,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             }
         }
         swept.failed.extend(self.tidy(&table, &rules).await);
+        // Last, since it takes many calls and no look waits for it but one that stops.
+        self.renew_ways(table).await?;
         Ok(swept)
     }
 

@@ -13,8 +13,9 @@ use crate::compute::Compute;
 use crate::config::ConfigErrors;
 use crate::config::environment::Settings;
 use crate::domain::policy::Hold;
+use crate::domain::record::Record;
 use crate::domain::rule::ResourceId;
-use crate::domain::seen::Stimulus;
+use crate::domain::seen::{Stimulus, Wanted};
 use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
@@ -127,7 +128,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Ok(record) => record,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
         };
-        if let Some(record) = record.as_ref().filter(|record| record.snapshot.switched)
+        if let Some(record) = record.as_ref().filter(|record| leads_to_backend(record))
             && let Some(answer) = hold::on_the_way(driver, settings, managed, record, &asked, asker).await
         {
             return answer;
@@ -181,8 +182,14 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         }
         let rules = driver.rules().await?;
         let claimed: Vec<_> = claimants.iter().filter_map(|name| rules.get(name)).collect();
+        let mut failed = None;
         for managed in &claimed {
-            driver.look(managed, &Stimulus::StateChange, Effort::Sweep).await?;
+            if let Err(error) = driver.look(managed, &Stimulus::StateChange, Effort::Sweep).await {
+                failed = Some(error);
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
         }
         Ok(serde_json::json!({ "rules": claimed.len() }))
     }
@@ -193,4 +200,10 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Err(errors) => Err(FunctionError::Configuration(errors.clone())),
         }
     }
+}
+
+/// Whether a request that comes here can only have been on the way. While the rule goes to sleep the snapshot may be from
+/// before the flip, and who comes then is to wake it.
+fn leads_to_backend(record: &Record) -> bool {
+    record.snapshot.switched && record.wanted == Wanted::Awake
 }

@@ -29,6 +29,10 @@ pub trait Gateway: Sync {
     /// All target groups of the account and Region that serve a load balancer.
     fn groups(&self) -> impl Future<Output = Result<Vec<GroupId>, Fault>> + Send;
 
+    /// The target groups that listeners of the table's load balancers lead to which are not in the table, each with the
+    /// listener rule that does.
+    fn unwatched(&self, table: &RouteTable) -> impl Future<Output = Result<Vec<(GroupId, RouteId)>, Fault>> + Send;
+
     /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone.
     fn park(
         &self,

@@ -257,6 +257,11 @@ impl Gateway for Aws {
         admitted.answer(Ok(used.map(GroupId).collect()))
     }
 
+    /// All listeners of this account are watched.
+    async fn unwatched(&self, _table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
+        Ok(Vec::new())
+    }
+
     async fn park(&self, _table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let admitted = self.admit(CREATE_RULE, true).await?;
         let action = Action {

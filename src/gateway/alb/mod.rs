@@ -105,6 +105,10 @@ impl Gateway for Alb {
         self.groups_in_use().await
     }
 
+    async fn unwatched(&self, table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
+        self.unwatched_routes(table).await
+    }
+
     async fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let backend = self.backend(park::CREATE_RULE, route, actions)?;
         self.park_action(table, route, backend).await

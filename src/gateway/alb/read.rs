@@ -1,6 +1,6 @@
 //! All rules of all watched listeners, with tags.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
 
 use aws_sdk_elasticloadbalancingv2::{Client, types};
@@ -26,21 +26,21 @@ const LISTENERS_EVERY: usize = 5;
 /// Set on its load balancers by the AWS Load Balancer Controller; the value is the cluster's name. Source: its live
 /// documentation, "Resource tags".
 const CONTROLLER_TAG: &str = "elbv2.k8s.aws/cluster";
-/// A rule that is deleted between the list of rules and that of tags makes the second fail: begin again, this often.
+/// A rule that is deleted between the list of rules and that of tags makes the second fail, and a listener that is deleted the
+/// list of its rules: begin again, this often, and with nothing taken for known.
 const READS: usize = 3;
 
 /// Tags of each ARN.
 pub(super) type Tags = HashMap<String, BTreeMap<String, String>>;
 
 impl Alb {
-    pub(super) async fn read_table(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+    pub(super) async fn read_table(&self, now: Timestamp, mut known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let mut reads = 1;
         loop {
             match self.read_once(now, known).await {
-                Err(fault)
-                    if fault.kind == FaultKind::NotFound && fault.operation == DESCRIBE_TAGS && reads < READS =>
-                {
+                Err(fault) if fault.kind == FaultKind::NotFound && reads < READS => {
                     reads += 1;
+                    known = None;
                 }
                 done => return done,
             }
@@ -100,10 +100,39 @@ impl Alb {
             // Without ARNs the call would be refused.
             return Ok(Vec::new());
         }
-        let call = self
-            .client
-            .describe_listeners()
-            .set_listener_arns(Some(self.listeners.clone()));
+        let mut found = HashMap::new();
+        match self.listeners_of(&self.listeners).await {
+            Ok(listeners) => found.extend(listeners),
+            // One that was deleted must not take the others down.
+            Err(fault) if fault.kind == FaultKind::NotFound => {
+                for arn in &self.listeners {
+                    match self.listeners_of(std::slice::from_ref(arn)).await {
+                        Ok(listeners) => found.extend(listeners),
+                        Err(fault) if fault.kind == FaultKind::NotFound => {}
+                        Err(fault) => return Err(fault),
+                    }
+                }
+            }
+            Err(fault) => return Err(fault),
+        }
+        let missing = self.listeners.iter().filter(|arn| !found.contains_key(*arn));
+        let missing: Vec<_> = missing.map(String::as_str).collect();
+        if found.is_empty() {
+            let words = format!("there is no listener {}", missing.join(", "));
+            return Err(Fault::new(FaultKind::NotFound, DESCRIBE_LISTENERS, words));
+        }
+        if !missing.is_empty() {
+            tracing::error!(
+                listeners = missing.join(", "),
+                "watched listeners do not exist: take them out of AUTOSTOPPING_LISTENERS"
+            );
+        }
+        Ok(self.listeners.iter().filter_map(|arn| found.remove(arn)).collect())
+    }
+
+    /// These listeners by their ARNs, without their rules.
+    async fn listeners_of(&self, arns: &[String]) -> Result<HashMap<String, Listener>, Fault> {
+        let call = self.client.describe_listeners().set_listener_arns(Some(arns.to_vec()));
         let mut pages = call.into_paginator().send();
         let mut found = HashMap::new();
         while let Some(page) = pages.next().await {
@@ -123,13 +152,30 @@ impl Alb {
                 found.insert(arn.to_owned(), listener);
             }
         }
-        let in_order = self.listeners.iter().map(|arn| {
-            found.get(arn).cloned().ok_or_else(|| {
-                let words = format!("there is no listener {arn}");
-                Fault::new(FaultKind::NotFound, DESCRIBE_LISTENERS, words)
-            })
-        });
-        in_order.collect()
+        Ok(found)
+    }
+
+    /// What listeners lead to that share a load balancer with those of the table.
+    pub(super) async fn unwatched_routes(&self, table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
+        let balancers: BTreeSet<&str> = table.listeners.iter().map(|one| one.load_balancer.as_str()).collect();
+        let mut found = Vec::new();
+        for balancer in balancers {
+            let call = self.client.describe_listeners().load_balancer_arn(balancer);
+            let mut pages = call.into_paginator().send();
+            while let Some(page) = pages.next().await {
+                for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?.listeners() {
+                    let arn = listener.listener_arn().unwrap_or_default();
+                    if self.listeners.iter().any(|watched| watched == arn) {
+                        continue;
+                    }
+                    for rule in rules_of(&self.client, arn).await? {
+                        let groups = rule.actions.iter().flat_map(|action| action.groups());
+                        found.extend(groups.map(|(group, _)| (group, rule.arn.clone())));
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// The waker of each load balancer. A group that no rule names yet belongs to none, so it is asked for again.
