@@ -398,3 +398,18 @@ fn a_running_machine_that_is_registered_with_a_sleeping_rule_is_not_stopped() {
         world.advance(30);
     }
 }
+
+#[test]
+fn what_is_stopped_of_a_rule_that_is_first_seen_in_use_stays_stopped() {
+    let mut world = Shape::double().awake();
+    world.stored = None;
+    world.machines[1].power = Power::Stopped;
+    world.changed();
+    world.advance(STALEST + 1);
+    world.run(400, 0, |_, plan| {
+        let starts = plan.actions.iter().any(|action| matches!(action, Action::Start { .. }));
+        assert!(!starts, "a Tick wakes nothing");
+    });
+    assert_eq!(world.machines[1].power, Power::Stopped);
+    assert_eq!(world.stored.as_ref().unwrap().snapshot.phase, Phase::Awake);
+}

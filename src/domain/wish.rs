@@ -97,7 +97,16 @@ fn take_what_is(look: &mut Look<'_>) {
     look.record.adopted = true;
     if at_rest {
         look.record.wanted = Wanted::Asleep;
-    } else if !look.all_routes_on(Side::Backend) {
+    } else if look.all_routes_on(Side::Backend) {
+        // It serves as its owner left it: what is stopped of it is so on purpose.
+        let stopped = machines
+            .iter()
+            .filter(|m| matches!(m.power, Power::Stopped | Power::Stopping));
+        for machine in stopped {
+            let at = machine.changed_by_user.unwrap_or(look.now);
+            look.record.left_stopped.insert(machine.id.clone(), at);
+        }
+    } else {
         // The memory that got lost may have been of a stop under way.
         look.record.last_stop = Some(look.now);
         wake_begins(look);

@@ -19,7 +19,7 @@ use crate::aws::fault;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
 use crate::domain::seen::GroupHealth;
-use crate::domain::table::{Listener, ListenerRule, RouteTable};
+use crate::domain::table::{Listener, ListenerRule, RouteTable, TAG_IDLE};
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
 
@@ -116,10 +116,16 @@ impl Gateway for Alb {
 
     async fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> Result<(), Fault> {
         match self.actions_of(route).await {
-            Ok(current) if final_action(&current).is_some_and(|last| self.wakes(last)) => {
-                self.flip_to_backend(route, &parked.actions).await?;
+            Ok(current) => {
+                let tags = read::tags_of(&self.client, vec![route.0.clone()]).await?;
+                if tags.values().any(|tags| tags.contains_key(TAG_IDLE)) {
+                    let words = format!("{route} is managed again");
+                    return Err(Fault::new(FaultKind::Conflict, MODIFY_RULE, words));
+                }
+                if final_action(&current).is_some_and(|last| self.wakes(last)) {
+                    self.flip_to_backend(route, &parked.actions).await?;
+                }
             }
-            Ok(_) => {}
             Err(fault) if fault.kind == FaultKind::NotFound => {}
             Err(fault) => return Err(fault),
         }
