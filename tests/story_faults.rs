@@ -211,7 +211,13 @@ fn fair(seen: &Seen, mix: &Mix) -> bool {
         // Whose access log entry says why, and is judged there.
         Seen::Bare(502) => true,
         // A machine that somebody stops by hand, or a route that somebody points there, is nothing of ours to answer.
-        Seen::Bare(503) => mix.has(|trouble| matches!(trouble, Trouble::StopByHand | Trouble::EditedToBackend)),
+        // Nor when somebody takes P away between a look and the flip: a backend in no rule has no health, and begins anew.
+        Seen::Bare(503) => mix.has(|trouble| {
+            matches!(
+                trouble,
+                Trouble::StopByHand | Trouble::EditedToBackend | Trouble::ParkedDeleted
+            )
+        }),
         Seen::Bare(_) | Seen::Lost | Seen::Wrong(_) => false,
     }
 }
