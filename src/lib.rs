@@ -11,6 +11,8 @@ pub mod cli;
 pub mod clock;
 pub mod compute;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod deployed;
 pub mod domain;
 #[cfg(feature = "aws")]
 pub mod drive;

@@ -5,10 +5,14 @@
 //! rule slept stays changed.
 
 mod actions;
+#[cfg(feature = "cli")]
+mod adopt;
 mod conditions;
 mod health;
 mod park;
 mod read;
+#[cfg(feature = "cli")]
+mod settings;
 #[cfg(test)]
 mod tests;
 

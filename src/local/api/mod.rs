@@ -7,6 +7,7 @@ mod dynamodb;
 mod ec2;
 mod elb;
 mod groups;
+mod lambda;
 mod query;
 
 use std::sync::Arc;
@@ -48,15 +49,21 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         return respond(status, "application/json", value.to_string(), "");
     }
     let of_cloudwatch = path.strip_prefix(CLOUDWATCH);
-    if head.method != Method::POST || (path != "/" && of_cloudwatch.is_none()) {
+    let of_lambda = lambda::parse(&head.method, path, head.uri.query(), &body);
+    if of_lambda.is_none() && (head.method != Method::POST || (path != "/" && of_cloudwatch.is_none())) {
         let message = format!("the local cloud serves POST / and /_local/, not {} {path}", head.method);
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let call = match (of_cloudwatch, target) {
-        (Some(name), _) => cbor_call(name, &body),
-        (None, Some(target)) => json_call(target, &body),
-        (None, None) => form_call(&body),
+    let call = match (of_lambda, of_cloudwatch, target) {
+        (Some((name, params)), _, _) => Ok(Call {
+            wire: Wire::Lambda,
+            name: name.to_owned(),
+            params,
+        }),
+        (None, Some(name), _) => cbor_call(name, &body),
+        (None, None, Some(target)) => json_call(target, &body),
+        (None, None, None) => form_call(&body),
     };
     let call = match call {
         Ok(call) => call,
@@ -74,6 +81,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
                 Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
                 Service::CloudWatch => cloudwatch::call(&world, now, &call.name, &call.params),
+                Service::Lambda => lambda::call(&mut world, &call.name, &call.params),
             });
         world.note_call(now, &call.name, result.as_ref().err());
         let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
@@ -101,6 +109,7 @@ enum Wire {
     CloudWatchJson,
     /// By the SDKs that prefer CBOR.
     CloudWatchCbor,
+    Lambda,
 }
 
 impl Wire {
@@ -110,6 +119,7 @@ impl Wire {
             Self::Elb => Service::Elb,
             Self::DynamoDb => Service::DynamoDb,
             Self::CloudWatchJson | Self::CloudWatchCbor => Service::CloudWatch,
+            Self::Lambda => Service::Lambda,
         }
     }
 }
@@ -198,6 +208,7 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
     let root = format!("{}Response", call.name);
     match call.wire {
         Wire::DynamoDb | Wire::CloudWatchJson => respond(200, JSON, content.to_string(), id),
+        Wire::Lambda => respond(200, "application/json", content.to_string(), id),
         Wire::CloudWatchCbor => respond(200, CBOR, cbor::encode(&content), id),
         Wire::Ec2 => {
             let mut answer = json!({ "requestId": id });
@@ -236,6 +247,13 @@ fn refuse(wire: Wire, failure: &Failure, stored: Option<Value>, id: &str) -> Res
             // The code of the older protocol, which SDKs prefer.
             let compatible = HeaderValue::from_str(&format!("{code};{side}"))?;
             refusal.headers_mut().insert("x-amzn-query-error", compatible);
+            Ok(refusal)
+        }
+        Wire::Lambda => {
+            let answer = json!({ "Type": if *status < 500 { "User" } else { "Service" }, "Message": message });
+            let mut refusal = respond(*status, "application/json", answer.to_string(), id)?;
+            let kind = HeaderValue::from_str(code)?;
+            refusal.headers_mut().insert("x-amzn-errortype", kind);
             Ok(refusal)
         }
         Wire::DynamoDb => {
@@ -286,7 +304,7 @@ fn respond(status: u16, kind: &str, body: impl Into<Bytes>, id: &str) -> Result<
 /// The refusal of a call that the local cloud does not serve.
 fn unknown_call(service: &str, name: &str) -> Failure {
     let code = match service {
-        "DynamoDB" | "CloudWatch" => "UnknownOperationException",
+        "DynamoDB" | "CloudWatch" | "Lambda" => "UnknownOperationException",
         _ => "InvalidAction",
     };
     Failure::refused(
