@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use proxymanager::activity::Metrics;
 use proxymanager::activity::cloudwatch::CloudWatch;
 use proxymanager::aws::Aws;
+use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
 use proxymanager::compute::ec2::Ec2;
 use proxymanager::domain::activity::{Backend, GroupActivity, Question};
@@ -400,7 +401,7 @@ async fn requests_and_healthy_hosts_are_counted_by_the_minute() {
     let group = site.group.rsplit(':').next().unwrap();
     let balancer = account.world.balancer.split_once(":loadbalancer/").unwrap().1;
     // Within the days that CloudWatch keeps minutes.
-    let begin = Timestamp::from_second(Timestamp::now().as_second() / 300 * 300 - 3600).unwrap();
+    let begin = Timestamp::from_second(SystemClock.now().as_second() / 300 * 300 - 3600).unwrap();
     let minute = |n: i64| Timestamp::from_second(begin.as_second() + 60 * n).unwrap();
     for (metric, at, value) in [
         ("RequestCount", 1, "2"),
