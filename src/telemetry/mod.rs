@@ -29,7 +29,9 @@ pub fn json(level: &str, metrics: MetricsChoice, function: Option<String>) {
     let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(JsonFields::new())
         .event_format(json::Lines::new(metrics, function));
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
 }
 
 /// Logs to standard error for people, so that standard output holds results alone.
@@ -38,7 +40,9 @@ pub fn human(level: &str) {
         .with_writer(std::io::stderr)
         .with_target(false);
     let filter = from(level, Level::WARN);
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
 }
 
 /// Everything from this level on.
