@@ -1,6 +1,10 @@
 //! The whole system: a local cloud with the real function, whose site is asleep.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
 
 use proxymanager::{
     cli::seed_asleep,
@@ -148,25 +152,24 @@ pub fn events(cloud: &Cloud, kind: &str) -> usize {
 
 /// Runs the command line against this cloud; it has to succeed.
 pub async fn command(cloud: &Cloud, words: &[&str]) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
-        .args(words)
-        .env_clear()
-        .envs([
-            ("AWS_ENDPOINT_URL", cloud.api_url().as_str()),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AUTOSTOPPING_LISTENERS", &cloud.seeded.listener),
-            ("AUTOSTOPPING_LEDGER", "dynamodb:autostopping"),
-            ("AUTOSTOPPING_WAKER", &cloud.seeded.waker),
-            ("AUTOSTOPPING_SETTLE", "10s"),
-        ])
-        .output()
-        .await
-        .expect("the command line runs");
+    let output = run(cloud, words).await;
     assert!(
         output.status.success(),
         "{words:?}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Runs the command line with the function's environment and without a terminal.
+pub async fn run(cloud: &Cloud, words: &[&str]) -> Output {
+    let environment: Vec<_> = cloud.shared.lambda.environment().into_iter().collect();
+    run_with(&environment, words).await
+}
+
+/// As [`run`], with another environment.
+pub async fn run_with(environment: &[(&str, &str)], words: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+    let command = command.args(words).env_clear().envs(environment.iter().copied());
+    let output = command.stdin(Stdio::null()).output().await;
+    output.expect("the command line runs")
 }
