@@ -100,6 +100,7 @@ async fn opened(cloud: &Cloud, host: &str) {
     assert!(visitor.arrive(Instant::now() + PATIENCE).await, "{}", visitor.story());
 }
 
+/// Seen red without the question, and with the claims on the machine left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_is_created_sleeps_wakes_and_is_released() {
     let cloud = cloud().await;
@@ -502,6 +503,7 @@ async fn what_cannot_be_managed_is_refused_and_why() {
 }
 
 /// Each call that writes is refused once, and then the command is run again.
+/// Seen red with a release that does not know what an earlier one has left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_interrupted_is_finished_by_running_it_again() {
     let cloud = cloud().await;
@@ -578,6 +580,7 @@ async fn what_was_interrupted_is_finished_by_running_it_again() {
     cloud.stop().await;
 }
 
+/// Seen red with what is parked for a rule that is gone left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_are_released_and_what_is_parked_for_nobody_too() {
     let cloud = cloud().await;
