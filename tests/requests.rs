@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use local_support::story::{asleep, sample};
 use local_support::{Answer, Connection};
 use proxymanager::cli::seed_asleep;
+use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::local::seed::{Asleep, TABLE};
 use proxymanager::local::{Cloud, world::World};
 use serde_json::{Value, json};
@@ -388,7 +389,7 @@ async fn holds(heading: &str) {
 /// What was woken today is forgotten tomorrow.
 async fn until_no_midnight_is_near() {
     const NEAR: i64 = 120;
-    let left = 86_400 - Timestamp::now().as_second().rem_euclid(86_400);
+    let left = 86_400 - SystemClock.now().as_second().rem_euclid(86_400);
     if left < NEAR {
         tokio::time::sleep(Duration::from_secs(left.unsigned_abs() + 1)).await;
     }
