@@ -1,6 +1,7 @@
 //! What is promised to those who pay for what is woken: nobody wakes it but somebody.
 //!
-//! Seen red: SEEN_RED
+//! Seen red: with no user agent known; with every address allowed; with a poll that asks like a person; with an empty user
+//! agent taken for a bot; with unreadable tags passed over; with a 307 after the button; with no wake of the day refused.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

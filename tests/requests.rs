@@ -1,6 +1,7 @@
 //! The table of answers, `tests/requests/table.md`, against the shipped function behind the local cloud's load balancer.
 //!
-//! Seen red: SEEN_RED
+//! Seen red: with no path refused, no user agent known, any origin taken for the own, every address allowed, IPv4 in IPv6 left
+//! as it is, a poll that asks like a person, a 307 after the button, and no wake of the day refused.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;
