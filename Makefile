@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 BOOTSTRAP := target/release/bootstrap
+# A panic ends the process, so nothing unwinds, and tables that say how would be a tenth of the zip.
+SHIPPED := -C force-unwind-tables=no
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
 .PHONY: help demo build test bench ci zip tools fmt lint doc clean
@@ -23,6 +25,7 @@ build: $(BOOTSTRAP) ## Build the function and the command line
 	cargo build --bin proxymanager
 
 .PHONY: $(BOOTSTRAP)
+$(BOOTSTRAP): export RUSTFLAGS := $(SHIPPED)
 $(BOOTSTRAP):
 	cargo build --release --no-default-features --features lambda --bin bootstrap
 
