@@ -47,8 +47,8 @@ impl Alb {
         }
     }
 
-    async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
-        let known = Known::new(now, known);
+    async fn read_once(&self, now: Timestamp, before: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        let known = Known::new(now, before);
         let described = match known.listeners(&self.listeners) {
             Some(listeners) => listeners,
             None => self.describe_listeners().await?,
@@ -84,10 +84,12 @@ impl Alb {
             listener.rules = rules;
             listener
         });
+        let mut listeners: Vec<_> = listeners.collect();
+        self.learn_forwarded_for(&mut listeners, before).await;
         Ok(RouteTable {
             schema: SCHEMA,
             read_at: now,
-            listeners: listeners.collect(),
+            listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,
@@ -147,6 +149,7 @@ impl Alb {
                     port: port.ok_or_else(|| lacks("a listener's port"))?,
                     waker: None,
                     controller: None,
+                    forwarded_for: None,
                     rules: Vec::new(),
                 };
                 found.insert(arn.to_owned(), listener);
