@@ -8,6 +8,8 @@ BUILT := target/$(if $(TARGET),$(TARGET)/)release/bootstrap
 BOOTSTRAP := target/lambda/$(if $(TARGET),$(TARGET)/)bootstrap
 ZIP := dist/aws-proxymanager-$(VERSION)$(if $(findstring aarch64,$(TARGET)),-arm64).zip
 CARGO_HOME ?= $(HOME)/.cargo
+# Of the target: aarch64-linux-gnu-objcopy for arm64.
+OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
 .PHONY: help demo build test bench ci zip tools fmt lint doc templates permissions sam reproducible clean
@@ -34,7 +36,7 @@ $(BOOTSTRAP): export RUSTFLAGS := --remap-path-prefix=$(CARGO_HOME)/registry/src
 $(BOOTSTRAP):
 	cargo build --release --no-default-features --features lambda --bin bootstrap $(addprefix --target ,$(TARGET))
 	@mkdir -p $(@D)
-	objcopy -R .eh_frame -R .eh_frame_hdr -R .gcc_except_table -R .comment $(BUILT) $@
+	$(OBJCOPY) -R .eh_frame -R .eh_frame_hdr -R .gcc_except_table -R .comment $(BUILT) $@
 
 # What `sam build` calls.
 .PHONY: build-Waker
