@@ -5,6 +5,8 @@
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod browser;
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod front;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod trouble;
