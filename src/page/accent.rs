@@ -16,7 +16,7 @@ const DARK: [Colour; 3] = [
 /// WCAG 2.2, 1.4.11: what a bar needs. No text is in this colour.
 const BAR: f32 = 3.0;
 /// The sun says nothing that the bar does not say, so it may stay nearer to the operator's own colour.
-const DRAWING: f32 = 1.6;
+const DRAWING: f32 = 1.25;
 
 /// A style sheet of two lines: the colour as it may be shown on the light and on the dark page. Only the neutral moods take
 /// it: green for ready and red for failed keep their meaning.
