@@ -65,9 +65,11 @@ const render = () => {
   if (percent == null && !shown) bar.removeAttribute('value'); else bar.value = shown;
   const reached = m === 'ready' ? 4 : state.step === 'ready' ? 3 : Math.max(0, STEPS.indexOf(state.step));
   const place = trouble || (percent == null && !shown) ? 4 + 25 * Math.min(3, reached) : shown;
-  const [sun, shine] = document.querySelectorAll('.sun');
-  for (const part of [sun, shine]) part.setAttribute('x', place + '%');
-  sun.setAttribute('y', trouble ? 124 : 130 - place * 3 / 5);
+  document.querySelectorAll('.sun').forEach(part => {
+    const round = part.tagName === 'circle';
+    part.setAttribute(round ? 'cx' : 'x', place + '%');
+    if (round) part.setAttribute('cy', trouble ? 124 : 130 - place * 3 / 5);
+  });
   put('eta', m === 'ready' ? words.eta_ready : left(eta));
   const elapsed = state.elapsed_seconds + gone;
   put('elapsed', m === 'ready' && !elapsed ? '' : fill(m === 'ready' ? words.took : words.elapsed, {time: clock(elapsed)}));
@@ -82,6 +84,7 @@ const render = () => {
   show('times', m === 'waking' || m === 'ready');
   show('trouble', trouble || (state.reason && m !== 'ready'));
   show('reason-row', !!state.reason);
+  show('next-row', m !== 'asleep');
   show('steps', m !== 'asleep' && m !== 'misconfigured');
   show('wake', m === 'asleep');
   show('hint', m === 'waking' && !wasPost);
@@ -207,8 +210,9 @@ document.addEventListener('visibilitychange', look);
 addEventListener('online', look);
 addEventListener('pageshow', event => { if (event.persisted) { leaving = false; ask(); } });
 // A link to this address without its fragment, which a reload keeps; after a form a link is what does not send it again.
+const link = document.querySelector('#wake a');
 if (wasPost) $('back').addEventListener('click', () => history.back());
-else $('wake').addEventListener('click', event => { event.preventDefault(); leave(); });
+else if (link) link.addEventListener('click', event => { event.preventDefault(); leave(); });
 
 render();
 setInterval(render, 1000);

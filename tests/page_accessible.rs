@@ -13,7 +13,7 @@ use local_support::{
 };
 use proxymanager::{
     config::{BadValue as Bad, branding::Branding, environment},
-    page::{self as pages, Advice, BadValue, Language, Phase, Step, View},
+    page::{self as pages, Advice, BadValue, Language, Phase, Step, View, Wake},
 };
 use serde_json::Value;
 
@@ -49,6 +49,7 @@ fn all(branding: &Branding) -> BTreeMap<String, String> {
             reason: matches!(phase, Phase::Failed | Phase::Misconfigured).then_some(REASON),
             retry_in_seconds: Some(45),
             advice: Advice::Health,
+            wake: Wake::Link,
             was_post,
             trace: Some("Root=1-67891233-abcdef012345678912345678"),
             branding,
@@ -63,6 +64,18 @@ fn all(branding: &Branding) -> BTreeMap<String, String> {
             ("form", view(Phase::Starting, LONG, None, true)),
             ("form-ready", view(Phase::Awake, "shop", None, true)),
         ];
+        let refused = View {
+            reason: Some("This path does not wake it (autostopping:never-wake-paths)."),
+            advice: Advice::Own("Open another page of the site in a browser."),
+            wake: Wake::Not,
+            ..view(Phase::Asleep, "shop", None, false)
+        };
+        all.insert(format!("/refused-{tag}"), pages::html(&refused, language));
+        let press = View {
+            wake: Wake::Press,
+            ..view(Phase::Asleep, "shop", None, false)
+        };
+        all.insert(format!("/press-{tag}"), pages::html(&press, language));
         for (name, view) in special {
             all.insert(format!("/{name}-{tag}"), pages::html(&view, language));
         }

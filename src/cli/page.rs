@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 
 use super::output::{Format, line};
 use crate::config::branding::Branding;
-use crate::page::{self, Advice, Language, Phase, Step, View};
+use crate::page::{self, Advice, Language, Phase, Step, View, Wake};
 
 /// What is to be seen.
 #[derive(Debug, clap::Args)]
@@ -27,6 +27,9 @@ pub struct Args {
     /// Seconds left; 0 is overdue, and without it nobody knows.
     #[arg(long)]
     eta: Option<u32>,
+    /// As of a rule that wakes only when its button is pressed.
+    #[arg(long)]
+    confirm: bool,
     /// As after a form that was sent.
     #[arg(long)]
     post: bool,
@@ -106,6 +109,7 @@ pub fn run(args: &Args, branding: &Branding, format: Format) -> std::io::Result<
         } else {
             Advice::Health
         },
+        wake: if args.confirm { Wake::Press } else { Wake::Link },
         was_post: args.post,
         trace: Some("Root=1-67891233-abcdef012345678912345678"),
         branding,

@@ -49,6 +49,17 @@ pub enum Phase {
     Misconfigured,
 }
 
+/// What somebody can do about a rule that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Ask again: that wakes it.
+    Link,
+    /// Press a button: only that wakes it.
+    Press,
+    /// Nothing, from here.
+    Not,
+}
+
 /// What is happening right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -84,8 +95,9 @@ pub struct View<'a> {
     pub reason: Option<&'a str>,
     /// When it is tried again. `None`: there is no retry, it is only checked.
     pub retry_in_seconds: Option<u32>,
-    /// What those who run it can do; shown where something is wrong.
-    pub advice: Advice,
+    /// What can be done; shown where something is wrong or was refused.
+    pub advice: Advice<'a>,
+    pub wake: Wake,
     /// The request was not a GET or HEAD: its body is lost, and the page says so.
     pub was_post: bool,
     /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
@@ -95,7 +107,9 @@ pub struct View<'a> {
 
 /// What those who run a rule can do about what is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
+pub enum Advice<'a> {
+    /// A sentence in English, for whoever sees the page.
+    Own(&'a str),
     /// AWS has no machine to give.
     Capacity,
     /// The function's role may not do something.
@@ -206,6 +220,7 @@ pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: La
             reason: None,
             retry_in_seconds: None,
             advice: Advice::Passes,
+            wake: Wake::Link,
             was_post,
             trace: None,
             branding,

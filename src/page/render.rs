@@ -8,8 +8,9 @@ use serde_json::json;
 use super::accent;
 use super::messages::{Messages, fill};
 use super::mood::Mood;
-use super::{Advice, BadValue, Language, Phase, Step, View};
+use super::{Advice, BadValue, Language, Phase, Step, View, Wake};
 use crate::config::branding::Branding;
+use crate::http::press;
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
 pub(super) const JS: &str = include_str!("../../templates/page.js");
@@ -65,6 +66,9 @@ struct Page<'a> {
     address: Cow<'a, str>,
     no_script: Option<&'static str>,
     asleep: bool,
+    wake: Wake,
+    /// What the button sends.
+    field: (&'static str, &'static str),
     waking: bool,
     trouble: bool,
     show_steps: bool,
@@ -75,6 +79,7 @@ struct Page<'a> {
     reason: Option<Cow<'a, str>>,
     next: String,
     advice: String,
+    advice_is_english: bool,
     steps: Vec<Item>,
     trace: Option<Cow<'a, str>>,
 }
@@ -134,6 +139,8 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         // Without a path that can be repeated: this very address, as a link always asks by GET.
         address: same_host(view.path).unwrap_or_default(),
         asleep: mood == Mood::Asleep,
+        wake: view.wake,
+        field: press::FIELD,
         waking,
         trouble: is_trouble(view, mood),
         show_steps: !matches!(mood, Mood::Asleep | Mood::Misconfigured),
@@ -153,6 +160,7 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         reason: view.reason.map(shown),
         next: next(view, mood, m),
         advice: advice(view, language).unwrap_or_default(),
+        advice_is_english: matches!(view.advice, Advice::Own(_)),
         steps: steps(view, mood, m),
         trace: view.trace.map(shown),
     };
@@ -255,6 +263,7 @@ pub(super) fn advice(view: &View, language: Language) -> Option<String> {
     }
     let m = Messages::of(language);
     let they_can = match view.advice {
+        Advice::Own(sentence) => return Some(shown(sentence).into_owned()),
         Advice::Capacity => m.advice_capacity,
         Advice::Permission => m.advice_permission,
         Advice::Gone => m.advice_gone,

@@ -36,6 +36,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
         reason: None,
         retry_in_seconds: None,
         advice: Advice::Health,
+        wake: Wake::Link,
         was_post: false,
         trace: None,
         branding,
@@ -128,7 +129,7 @@ fn hostile_text_stays_text() {
 #[test]
 fn only_script_and_styles_with_the_policys_hashes() {
     for branding in [Branding::default(), branding()] {
-        let policy = content_security_policy(&branding);
+        let policy = content_security_policy(&branding, Wake::Link);
         assert!(
             policy.is_ascii() && !policy.contains("unsafe") && !policy.contains("http"),
             "{policy}"
@@ -387,6 +388,46 @@ fn what_is_wrong_comes_with_what_can_be_done() {
         json(&view(Phase::Checking, &branding), Language::English)["advice"],
         Value::Null
     );
+}
+
+#[test]
+fn a_button_is_on_the_page_that_may_send_it_and_on_no_other() {
+    let branding = Branding::default();
+    for (wake, tags, form) in [
+        (Wake::Link, &["a"][..], "form-action 'none'"),
+        (Wake::Press, &["form", "input", "button"], "form-action 'self'"),
+        (Wake::Not, &[], "form-action 'none'"),
+    ] {
+        let asleep = View {
+            wake,
+            ..view(Phase::Asleep, &branding)
+        };
+        let page = parse(&html(&asleep, Language::English));
+        let place = page
+            .iter()
+            .position(|element| attribute(element, "id") == Some("wake"))
+            .unwrap();
+        let after: Vec<_> = page[place + 1..].iter().map(|element| element.0.as_str()).collect();
+        let offered: Vec<_> = after.into_iter().take_while(|tag| *tag != "dl").collect();
+        assert_eq!(offered, tags, "{wake:?}");
+        let policy = content_security_policy(&branding, wake);
+        assert!(
+            policy.contains(form) && policy.matches("form-action").count() == 1,
+            "{policy}"
+        );
+        if wake == Wake::Press {
+            let [form, input] = [&page[place + 1], &page[place + 2]];
+            assert_eq!(
+                (attribute(form, "method"), attribute(form, "action")),
+                (Some("post"), None),
+                "to the same URL"
+            );
+            assert_eq!(
+                (attribute(input, "name"), attribute(input, "value")),
+                (Some("autostopping"), Some("wake"))
+            );
+        }
+    }
 }
 
 #[test]

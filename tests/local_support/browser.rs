@@ -122,11 +122,10 @@ impl Browser {
     /// From the next page on, their scripts' time goes so many times faster.
     pub fn hurry(&self, times: u32) {
         let script = format!(
-            "(() => {{ const times = {times}, later = setTimeout, often = setInterval, now = Date.now, begun = {begun};
+            "(() => {{ const times = {times}, later = setTimeout, often = setInterval, now = Date.now;
             window.setTimeout = (work, ms, ...rest) => later(work, ms / times, ...rest);
             window.setInterval = (work, ms, ...rest) => often(work, Math.max(20, ms / times), ...rest);
-            Date.now = () => begun + (now() - begun) * times; }})()",
-            begun = jiff::Timestamp::now().as_millisecond(),
+            Date.now = () => now() * times; }})()"
         );
         self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
     }
