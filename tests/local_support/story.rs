@@ -1,6 +1,9 @@
 //! The whole system: a local cloud with the real function, whose site is asleep.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use proxymanager::{
     cli::seed_asleep,
@@ -37,6 +40,7 @@ pub async fn asleep(change: impl FnOnce(&mut Config)) -> Cloud {
     config.check.interval = Duration::from_millis(100);
     config.tick = None;
     config.try_out = false;
+    config.record = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded-calls"));
     change(&mut config);
     Cloud::start(config).await.expect("the cloud starts")
 }
