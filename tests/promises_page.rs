@@ -63,7 +63,7 @@ async fn it_is_html_that_nobody_keeps_and_it_is_gone_once_the_site_is_awake() {
     cloud.stop().await;
 }
 
-/// Red with a style sheet, a font or an icon of its own address.
+/// Red when it polls another address than its own. What the policy forbids it cannot ask for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_asks_for_nothing_but_itself() {
     let cloud = asleep(|config| config.boot = Duration::from_secs(3)).await;
