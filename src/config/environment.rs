@@ -14,7 +14,8 @@ use super::{BadValue, ConfigErrors, Lookup};
 pub const LISTENERS: &str = "AUTOSTOPPING_LISTENERS";
 /// `dynamodb:TABLE`, or `memory`. Required.
 pub const LEDGER: &str = "AUTOSTOPPING_LEDGER";
-/// ARNs of the waker target groups, one per load balancer, comma-separated. Required.
+/// The waker target groups by ARN or name, one per load balancer, comma-separated. Required. A template needs the name:
+/// the group's ARN is made after the function that stands behind it, and so cannot be in the function's environment.
 pub const WAKER: &str = "AUTOSTOPPING_WAKER";
 /// How long a request is held at most.
 pub const HOLD_LIMIT: &str = "AUTOSTOPPING_HOLD_LIMIT";
@@ -84,7 +85,7 @@ pub struct Settings {
     /// Listener ARNs of Application Load Balancers, all of one Region; at least one, none twice.
     pub listeners: Vec<String>,
     pub ledger: LedgerChoice,
-    /// Target group ARNs in the same Region; at least one, none twice.
+    /// Target groups in the same Region, by ARN or name; at least one, none twice.
     pub wakers: Vec<GroupId>,
     pub hold_limit: Duration,
     /// 0: no request is held.
@@ -132,7 +133,7 @@ impl Settings {
         };
         let listeners = reader.arns(LISTENERS, &LISTENER);
         let ledger = reader.ledger();
-        let wakers = reader.arns(WAKER, &TARGET_GROUP);
+        let wakers = reader.arns(WAKER, &WAKER_GROUP);
         reader.one_region(&listeners, &wakers);
         let settings = Settings {
             listeners,
@@ -284,7 +285,7 @@ impl<L: Lookup> Reader<'_, L> {
         let text = self.lookup.get(key).unwrap_or_default();
         let mut arns: Vec<String> = Vec::new();
         for arn in text.split(',').map(str::trim) {
-            if region(arn, kind).is_none() {
+            if region(arn, kind).is_none() && !(kind.or_name && is_group_name(arn)) {
                 self.bad(key, arn, format!("{}, comma-separated", kind.example));
             } else if arns.iter().any(|known| known == arn) {
                 self.bad(key, arn, "each only once");
@@ -303,7 +304,7 @@ impl<L: Lookup> Reader<'_, L> {
             arns.iter().filter_map(of).collect()
         };
         let mut all = regions(listeners, LISTENERS, &LISTENER);
-        all.extend(regions(wakers, WAKER, &TARGET_GROUP));
+        all.extend(regions(wakers, WAKER, &WAKER_GROUP));
         let Some((_, _, first)) = all.first().cloned() else {
             return;
         };
@@ -367,24 +368,34 @@ fn is_table_name(name: &str) -> bool {
     (3..=255).contains(&name.len()) && name.bytes().all(fits)
 }
 
+/// Elastic Load Balancing API reference, CreateTargetGroup, "Name".
+fn is_group_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=32).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('-') && !name.ends_with('-')
+}
+
 /// A kind of ARN of Elastic Load Balancing.
 struct Kind {
     resource: &'static str,
     /// The parts after it.
     parts: usize,
+    /// Whether its name will do.
+    or_name: bool,
     example: &'static str,
 }
 
 const LISTENER: Kind = Kind {
     resource: "listener/app/",
     parts: 3,
+    or_name: false,
     example: "ARNs of listeners of Application Load Balancers, \
               arn:aws:elasticloadbalancing:REGION:ACCOUNT:listener/app/NAME/ID/ID",
 };
-const TARGET_GROUP: Kind = Kind {
+const WAKER_GROUP: Kind = Kind {
     resource: "targetgroup/",
     parts: 2,
-    example: "ARNs of the target groups with this function, one per load balancer, \
+    or_name: true,
+    example: "the target groups with this function, one per load balancer, by name or by ARN, \
               arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID",
 };
 

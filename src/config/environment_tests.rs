@@ -78,7 +78,7 @@ fn everything_wrong_is_told_at_once_with_its_key() {
     let all = with(&[
         (LISTENERS, "x"),
         (LEDGER, "x"),
-        (WAKER, "x"),
+        (WAKER, "x y"),
         (HOLD_LIMIT, "x"),
         (MAX_HELD, "x"),
         (SETTLE, "x"),
@@ -120,6 +120,8 @@ fn values_one_by_one() {
         (LOG, "proxymanager=debug,aws_smithy_runtime::client=warn,error"),
         (LEDGER, "dynamodb:abc"),
         (LEDGER, " memory "),
+        (WAKER, "autostopping-waker"),
+        (WAKER, &format!("{GROUP},site-waker")),
         (LISTENERS, &format!("{ONE},\n  {TWO}")),
         ("AUTO_STOPPING_X", "of somebody else"),
     ];
@@ -155,6 +157,9 @@ fn values_one_by_one() {
         (LISTENERS, ONE.replace("elasticloadbalancing", "ec2")),
         (LISTENERS, GROUP.to_owned()),
         (WAKER, ONE.to_owned()),
+        (WAKER, "-waker".to_owned()),
+        (WAKER, "a".repeat(33)),
+        (WAKER, "waker,waker".to_owned()),
         (WAKER, GROUP.replace("eu-west-1", "eu-west-2")),
     ];
     for (key, value) in bad {

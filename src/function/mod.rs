@@ -131,7 +131,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         };
         let refusal = |record: Option<&Record>| Refusal::of(driver.clock.now(), &managed.rule, record, request);
         asked.refusal = refusal(record.as_ref());
-        let pressed = managed.rule.policy.confirm && press::is_pressed(request);
+        let somebody = matches!(asker, Asker::Browser | Asker::Program);
+        let pressed = somebody && managed.rule.policy.confirm && press::is_pressed(request);
         if let Some(record) = record.as_ref().filter(|record| leads_to_backend(record))
             && asker != Asker::Nobody
             && !pressed
