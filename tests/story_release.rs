@@ -8,8 +8,8 @@ mod local_support;
 use std::time::Duration;
 
 use local_support::story::{action, asleep, parked, power, record, site, starts};
+use local_support::within;
 use proxymanager::local::Cloud;
-use tokio::time::Instant;
 
 /// Loose in two readings, the second a minute after the first at the latest.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -26,11 +26,7 @@ fn known(cloud: &Cloud) -> bool {
 }
 
 async fn wait(what: &str, is: impl Fn() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < give_up, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    within(PATIENCE, what, is).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
