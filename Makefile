@@ -51,8 +51,9 @@ test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	cargo test --doc
 	cargo test --lib --no-default-features
 
-bench: tools $(BOOTSTRAP) ## What a Tick asks of AWS, and what a month of a hundred rules costs
-	cargo test --test calls -- --nocapture
+bench: tools zip ## Measure the function side by side with others; writes bench/RESULTS.md
+	cargo build --release --manifest-path bench/hello/Cargo.toml
+	cargo bench --profile dev --bench results
 
 fmt:
 	cargo fmt --check

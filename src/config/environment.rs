@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::policy;
 use crate::domain::rule::GroupId;
 
+use super::branding::{self, Branding, Colour};
 use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
 use super::{BadValue, ConfigErrors, Lookup};
 
@@ -26,6 +27,12 @@ pub const SETTLE: &str = "AUTOSTOPPING_SETTLE";
 pub const METRICS_DELAY: &str = "AUTOSTOPPING_METRICS_DELAY";
 /// The shortest `autostopping:idle` that is accepted.
 pub const IDLE_MIN: &str = "AUTOSTOPPING_IDLE_MIN";
+/// A picture on the pages, as a data URI.
+pub const LOGO: &str = "AUTOSTOPPING_LOGO";
+/// The pages' colour, as `#rrggbb`.
+pub const COLOR: &str = "AUTOSTOPPING_COLOR";
+/// A text on the pages.
+pub const MESSAGE: &str = "AUTOSTOPPING_MESSAGE";
 /// What is logged: a level, or `TARGET=LEVEL` comma-separated.
 pub const LOG: &str = "AUTOSTOPPING_LOG";
 
@@ -33,7 +40,7 @@ pub const LOG: &str = "AUTOSTOPPING_LOG";
 pub const METRICS: &str = "AUTOSTOPPING_METRICS";
 
 const PREFIX: &str = "AUTOSTOPPING_";
-const ALL: [&str; 10] = [
+const ALL: [&str; 13] = [
     LISTENERS,
     LEDGER,
     WAKER,
@@ -42,6 +49,9 @@ const ALL: [&str; 10] = [
     SETTLE,
     METRICS_DELAY,
     IDLE_MIN,
+    LOGO,
+    COLOR,
+    MESSAGE,
     LOG,
     METRICS,
 ];
@@ -83,6 +93,7 @@ pub struct Settings {
     pub settle: Duration,
     pub metrics_delay: Duration,
     pub idle_min: Duration,
+    pub branding: Branding,
     /// A filter `tracing_subscriber` accepts.
     pub log: String,
     pub metrics: MetricsChoice,
@@ -133,6 +144,7 @@ impl Settings {
             settle: reader.duration(SETTLE, DEFAULT_SETTLE, &SETTLES),
             metrics_delay: reader.duration(METRICS_DELAY, policy::METRICS_DELAY, &METRICS_DELAYS),
             idle_min: reader.duration(IDLE_MIN, DEFAULT_IDLE_MIN, &IDLE_MINS),
+            branding: reader.branding(),
             log: reader.log(),
             metrics: reader.metrics(),
         };
@@ -142,6 +154,23 @@ impl Settings {
         } else {
             Err(ConfigErrors(reader.bad))
         }
+    }
+}
+
+/// What the environment says of the pages' looks alone.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn branding(lookup: &impl Lookup) -> Result<Branding, ConfigErrors> {
+    let mut reader = Reader {
+        lookup,
+        bad: Vec::new(),
+    };
+    let branding = reader.branding();
+    if reader.bad.is_empty() {
+        Ok(branding)
+    } else {
+        Err(ConfigErrors(reader.bad))
     }
 }
 
@@ -178,6 +207,23 @@ impl<L: Lookup> Reader<'_, L> {
             self.bad(key, &text, allowed_numbers(range));
             default
         })
+    }
+
+    fn branding(&mut self) -> Branding {
+        Branding {
+            logo: self.read(LOGO, branding::logo, branding::LOGO_ALLOWED),
+            colour: self.read(COLOR, Colour::parse, branding::COLOUR_ALLOWED),
+            message: self.read(MESSAGE, branding::message, branding::MESSAGE_ALLOWED),
+        }
+    }
+
+    fn read<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>, allowed: &str) -> Option<T> {
+        let text = self.lookup.get(key)?;
+        let value = parse(&text);
+        if value.is_none() {
+            self.bad(key, &short(&text), allowed);
+        }
+        value
     }
 
     fn metrics(&mut self) -> MetricsChoice {
@@ -279,6 +325,14 @@ impl<L: Lookup> Reader<'_, L> {
             };
             self.bad(&key, &value, known);
         }
+    }
+}
+
+/// The beginning of a value that may be kilobytes long.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

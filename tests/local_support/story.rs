@@ -152,7 +152,17 @@ pub fn events(cloud: &Cloud, kind: &str) -> usize {
 
 /// Runs the command line against this cloud; it has to succeed.
 pub async fn command(cloud: &Cloud, words: &[&str]) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
+    let output = run(cloud, words).await;
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs the command line against this cloud.
+pub async fn run(cloud: &Cloud, words: &[&str]) -> std::process::Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
         .args(words)
         .env_clear()
         .envs([
@@ -167,10 +177,5 @@ pub async fn command(cloud: &Cloud, words: &[&str]) {
         ])
         .output()
         .await
-        .expect("the command line runs");
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .expect("the command line runs")
 }
