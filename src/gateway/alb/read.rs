@@ -48,10 +48,15 @@ impl Alb {
 
     async fn read_once(&self, now: Timestamp, before: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let known = Known::new(now, before);
-        let described = match known.listeners(&self.listeners) {
-            Some(listeners) => listeners,
-            None => self.describe_listeners().await?,
+        let described = async {
+            match known.listeners(&self.listeners) {
+                Some(listeners) => Ok(listeners),
+                None => self.describe_listeners().await,
+            }
         };
+        // At once: a cold start waits for the slower of the two.
+        let (described, homes) = tokio::join!(described, self.homes());
+        let (described, homes) = (described?, homes?);
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
             async move { rules_of(&client, &arn).await }
@@ -65,7 +70,6 @@ impl Alb {
         tagged.sort();
         tagged.dedup();
         let mut tags = tags_of(&self.client, tagged).await?;
-        let homes = self.homes().await?;
         let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
             for rule in &mut rules {
                 let read = tags.remove(&rule.arn.0);
