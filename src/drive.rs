@@ -7,11 +7,19 @@
 mod count;
 mod loose;
 mod observe;
+#[cfg(feature = "cli")]
+mod preview;
+#[cfg(feature = "cli")]
+mod release;
 mod sweep;
 mod table;
 mod ways;
 
 use observe::Observed;
+#[cfg(feature = "cli")]
+pub use preview::Preview;
+#[cfg(feature = "cli")]
+pub use release::{Released, Unreleased};
 pub use sweep::Swept;
 
 use std::time::Duration;

@@ -21,6 +21,10 @@ pub const TAG_PARKS: &str = "autostopping:parks";
 pub struct RouteTable {
     pub schema: u32,
     pub read_at: Timestamp,
+    /// When a Tick last went through all rules: whether the schedule arrives. Written with the table, so that it costs no
+    /// write of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_at: Option<Timestamp>,
     pub listeners: Vec<Listener>,
     /// The names of the managed routes as of this reading. A name made from a target group must outlive the loss of P.
     #[serde(default)]

@@ -71,6 +71,7 @@ impl Cloud {
         RouteTable {
             schema: SCHEMA,
             read_at: stamp(now),
+            swept_at: None,
             listeners: listeners.collect(),
             names: BTreeMap::new(),
             loose: BTreeMap::new(),

@@ -89,6 +89,7 @@ impl Alb {
         Ok(RouteTable {
             schema: SCHEMA,
             read_at: now,
+            swept_at: None,
             listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
@@ -160,24 +161,30 @@ impl Alb {
 
     /// What listeners lead to that share a load balancer with those of the table.
     pub(super) async fn unwatched_routes(&self, table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
+        let mut found = Vec::new();
+        for listener in self.unwatched_listeners(table).await? {
+            for rule in rules_of(&self.client, &listener).await? {
+                let groups = rule.actions.iter().flat_map(|action| action.groups());
+                found.extend(groups.map(|(group, _)| (group, rule.arn.clone())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The listeners that share a load balancer with those of the table and are not watched.
+    pub(super) async fn unwatched_listeners(&self, table: &RouteTable) -> Result<Vec<String>, Fault> {
         let balancers: BTreeSet<&str> = table.listeners.iter().map(|one| one.load_balancer.as_str()).collect();
         let mut found = Vec::new();
         for balancer in balancers {
             let call = self.client.describe_listeners().load_balancer_arn(balancer);
             let mut pages = call.into_paginator().send();
             while let Some(page) = pages.next().await {
-                for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?.listeners() {
-                    let arn = listener.listener_arn().unwrap_or_default();
-                    if self.listeners.iter().any(|watched| watched == arn) {
-                        continue;
-                    }
-                    for rule in rules_of(&self.client, arn).await? {
-                        let groups = rule.actions.iter().flat_map(|action| action.groups());
-                        found.extend(groups.map(|(group, _)| (group, rule.arn.clone())));
-                    }
-                }
+                let page = page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?;
+                let arns = page.listeners().iter().filter_map(|listener| listener.listener_arn());
+                found.extend(arns.map(str::to_owned));
             }
         }
+        found.retain(|arn| !self.listeners.contains(arn));
         Ok(found)
     }
 }

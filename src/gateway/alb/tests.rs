@@ -45,6 +45,7 @@ fn table() -> RouteTable {
     RouteTable {
         schema: crate::domain::record::SCHEMA,
         read_at: Timestamp::UNIX_EPOCH,
+        swept_at: None,
         listeners: vec![listener],
         names: BTreeMap::new(),
         loose: BTreeMap::new(),
