@@ -35,6 +35,8 @@ pub enum CommandError {
         phase: &'static str,
         reason: String,
     },
+    #[error("another look at {0} did not end within 15 seconds, so nothing was changed: try again")]
+    NotHeard(RuleName),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
 }
@@ -61,6 +63,15 @@ impl Context {
                 },
             }
         })
+    }
+}
+
+/// Has the rule do as it is told.
+async fn tell(context: &Context, managed: &Managed, stimulus: &Stimulus) -> Result<Record, CommandError> {
+    let looked = context.driver.look(managed, stimulus, Effort::Fresh).await?;
+    match looked.heard {
+        true => Ok(looked.record),
+        false => Err(CommandError::NotHeard(managed.rule.name.clone())),
     }
 }
 
@@ -195,7 +206,7 @@ pub async fn keep_awake(
     let until = duration.map(|duration| after(SystemClock.now(), duration));
     let who = "proxymanager".to_owned();
     let stimulus = Stimulus::KeepAwake { until, who };
-    let record = context.driver.look(&managed, &stimulus, Effort::Fresh).await?.record;
+    let record = tell(context, &managed, &stimulus).await?;
     match format {
         Format::Json => line(format_args!("{:#}", report::json(&managed, &record))),
         Format::Table => {
@@ -260,7 +271,7 @@ pub async fn want(
         wanted,
         who: "proxymanager".to_owned(),
     };
-    let mut record = context.driver.look(&managed, &command, Effort::Fresh).await?.record;
+    let mut record = tell(context, &managed, &command).await?;
     let mut shown = None;
     loop {
         if format == Format::Table && shown.as_ref() != Some(&record.snapshot.phase) {

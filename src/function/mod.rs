@@ -16,9 +16,11 @@ use crate::domain::policy::Hold;
 use crate::domain::record::Record;
 use crate::domain::rule::ResourceId;
 use crate::domain::seen::{Stimulus, Wanted};
+use crate::domain::time::after;
 use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
+use crate::http::cors;
 use crate::http::event::{AlbRequest, Event};
 use crate::http::who::{self, Asker};
 use crate::ledger::{Ledger, LedgerError};
@@ -100,6 +102,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Ok(state) => (&state.0, &state.1),
             Err(errors) => return pages::bad_configuration(&asked, errors),
         };
+        let arrived = driver.clock.now();
         let rules = match driver.rules().await {
             Ok(rules) => rules,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
@@ -116,6 +119,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         };
         if !who::allowed(&managed.rule.policy.allow, request) {
             return pages::forbidden(&asked);
+        }
+        if cors::is_preflight(request) {
+            return pages::preflight(&asked);
         }
         let stimulus = match asker {
             Asker::Browser | Asker::Program => Stimulus::Request { who: asked.who() },
@@ -140,8 +146,12 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         };
         let now = driver.clock.now();
         match (asker, managed.rule.policy.hold) {
-            (Asker::Browser, _) => pages::progress(now, &asked, &looked.record),
-            (Asker::Program, Hold::Wait) => hold::wait(driver, settings, managed, looked.record, &asked).await,
+            (Asker::Browser, _) => pages::progress(now, &asked, &looked),
+            (Asker::Program, _) if !looked.heard => pages::repeat(now, &asked, &looked.record),
+            (Asker::Program, Hold::Wait) => {
+                let until = after(arrived, settings.hold_limit);
+                hold::wait(driver, settings, managed, looked.record, &asked, until).await
+            }
             (Asker::Program, Hold::Page) | (Asker::PagePoll | Asker::Nobody | Asker::HealthCheck, _) => {
                 pages::program(now, &asked, &looked.record)
             }

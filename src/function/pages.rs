@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::ConfigErrors;
 use crate::domain::phase::{Phase, Step};
@@ -10,7 +10,9 @@ use crate::domain::progress::progress as progress_of;
 use crate::domain::record::Record;
 use crate::domain::rule::RuleName;
 use crate::domain::time::{Timestamp, until};
-use crate::http::answer::{Answer, HTML_TYPE, JSON_TYPE};
+use crate::drive::Looked;
+use crate::http::answer::{Answer, HTML_TYPE};
+use crate::http::cors::{self, Reader};
 use crate::http::event::AlbRequest;
 use crate::http::redirect;
 use crate::http::who::{self, Asker};
@@ -22,6 +24,8 @@ pub(super) struct Asked<'r> {
     language: Language,
     branding: Branding,
     browser: bool,
+    /// The script of another origin that reads the answer.
+    reader: Option<Reader<'r>>,
 }
 
 impl<'r> Asked<'r> {
@@ -31,6 +35,7 @@ impl<'r> Asked<'r> {
             language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
             branding: Branding::default(),
             browser: who::asker(request) == Asker::Browser,
+            reader: Reader::of(request),
         }
     }
 
@@ -64,16 +69,36 @@ impl<'r> Asked<'r> {
             .with("content-security-policy", page::content_security_policy(&self.branding))
     }
 
-    /// For people a page, for programs a sentence in JSON.
-    fn notice(&self, status: u16, page: impl FnOnce() -> String, sentence: &str) -> Answer {
-        if self.browser {
-            return self.html(status, page());
+    /// What no page is: a script that asked for it may read it.
+    fn plain(&self, answer: Answer) -> Answer {
+        let answer = answer.with("vary", cors::VARY);
+        match self.reader {
+            Some(reader) => answer
+                .with("access-control-allow-origin", reader.origin)
+                .with("access-control-allow-credentials", "true")
+                .with("access-control-expose-headers", cors::EXPOSED),
+            None => answer,
         }
-        Answer::new(
-            status,
-            JSON_TYPE,
-            json!({ "status": status, "reason": sentence }).to_string(),
-        )
+    }
+
+    /// Whether a reason may be told: it may name machines, roles and accounts, which are not for scripts of other sites.
+    fn may_know_why(&self) -> bool {
+        self.reader.is_none_or(|reader| reader.same_site)
+    }
+
+    /// For people a page, for programs a problem with this sentence.
+    fn notice(&self, status: u16, phase: &str, page: impl FnOnce() -> String, sentence: &str) -> Answer {
+        let answer = if self.browser {
+            self.html(status, page())
+        } else {
+            let reason = self.may_know_why().then_some(sentence);
+            let known = json!({
+                "rule": null, "phase": phase, "step": null, "percent": null, "eta_seconds": null, "reason": reason,
+            });
+            let detail = reason.unwrap_or("nothing more is told to a script of another site");
+            self.plain(Answer::problem(status, detail, known))
+        };
+        answer.with("x-autostopping-phase", phase)
     }
 }
 
@@ -95,18 +120,38 @@ fn with_phase(answer: Answer, now: Timestamp, record: &Record) -> Answer {
 }
 
 /// The progress page.
-pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
-    with_phase(
-        asked.html(503, view(now, asked, record, |view| page::html(view, asked.language))),
-        now,
-        record,
-    )
+/// The page reloads by itself when the wish to wake the rule could not be noted.
+pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, looked: &Looked) -> Answer {
+    let record = &looked.record;
+    let page = view(now, asked, record, !looked.heard, |view| {
+        page::html(view, asked.language)
+    });
+    with_phase(asked.html(503, page), now, record)
 }
 
 /// The same for programs and for the page's poll.
 pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
-    let body = view(now, asked, record, |view| page::json(view).to_string());
-    with_phase(Answer::new(503, JSON_TYPE, body), now, record)
+    told(now, asked, record, false)
+}
+
+/// For a program whose wish to wake the rule could not be noted: it has to ask again.
+pub(super) fn repeat(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
+    told(now, asked, record, true)
+}
+
+fn told(now: Timestamp, asked: &Asked<'_>, record: &Record, repeat: bool) -> Answer {
+    let mut known = view(now, asked, record, repeat, page::json);
+    if !asked.may_know_why() {
+        known["reason"] = Value::Null;
+        known["advice"] = Value::Null;
+    }
+    let (rule, phase) = (&record.rule, record.snapshot.phase.name());
+    let detail = match known["reason"].as_str() {
+        _ if repeat => format!("{rule} is {phase}, and this request could not be noted: repeat it"),
+        Some(reason) => format!("{rule} is {phase}: {reason}"),
+        None => format!("{rule} is {phase}"),
+    };
+    with_phase(asked.plain(Answer::problem(503, &detail, known)), now, record)
 }
 
 /// For a browser whose request was on the way during the flip: reloads after two seconds.
@@ -127,24 +172,56 @@ pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
 
 /// For a program whose rule is awake by now: the same URL again.
 pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
-    Answer::new(307, "", String::new())
+    let awake = Phase::Awake.name();
+    if who::follows_no_redirect(asked.request) {
+        let page = || String::new();
+        return asked
+            .notice(503, awake, page, "it is awake by now: repeat the call")
+            .with("retry-after", "1");
+    }
+    asked
+        .plain(Answer::new(307, "", String::new()))
         .with("location", asked.location())
-        .with("x-autostopping-phase", Phase::Awake.name())
+        .with("x-autostopping-phase", awake)
+}
+
+/// To a preflight. It is the same whatever the rule is at, so nothing has to be read for it.
+pub(super) fn preflight(asked: &Asked<'_>) -> Answer {
+    let Some(grant) = asked.reader.and_then(|reader| reader.grant(asked.request)) else {
+        let why = "while this rule sleeps, a page of another site may ask by GET and HEAD alone; nothing was started";
+        return asked.notice(403, "none", String::new, why);
+    };
+    let answer = asked.plain(Answer::new(204, "", String::new()));
+    let answer = answer
+        .with("access-control-allow-methods", grant.method)
+        // A yes of ours that a browser keeps would later stand in for the site's own answer.
+        .with("access-control-max-age", "0")
+        .with("x-autostopping-phase", "none");
+    match grant.headers.as_str() {
+        "" => answer,
+        names => answer.with("access-control-allow-headers", names),
+    }
 }
 
 pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
     let host = asked.request.host();
     let page = || page::not_found(host, asked.language, &asked.branding);
-    asked
-        .notice(404, page, "no rule is made for this host and path; nothing was started")
-        .with("x-autostopping-phase", "none")
+    asked.notice(
+        404,
+        "none",
+        page,
+        "no rule is made for this host and path; nothing was started",
+    )
 }
 
 pub(super) fn forbidden(asked: &Asked<'_>) -> Answer {
     let page = || page::forbidden(asked.request.host(), asked.language, &asked.branding);
-    asked
-        .notice(403, page, "this address may not wake this rule; nothing was started")
-        .with("x-autostopping-phase", "none")
+    asked.notice(
+        403,
+        "none",
+        page,
+        "this address may not wake this rule; nothing was started",
+    )
 }
 
 /// What keeps us from knowing, in words. Asking again may help.
@@ -162,14 +239,15 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
         reason: Some(why),
         retry_in_seconds: Some(5),
         advice: None,
+        repeat: true,
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: &asked.branding,
     };
+    let page = || page::html(&shown, asked.language);
     asked
-        .notice(503, || page::html(&shown, asked.language), why)
+        .notice(503, page::Phase::Failed.as_str(), page, why)
         .with("retry-after", "5")
-        .with("x-autostopping-phase", page::Phase::Failed.as_str())
 }
 
 pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Answer {
@@ -184,12 +262,11 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
         .collect();
     let page = || page::bad_configuration(asked.request.host(), &values, asked.language, &asked.branding);
     asked
-        .notice(503, page, &errors.to_string())
+        .notice(503, page::Phase::Misconfigured.as_str(), page, &errors.to_string())
         .with("retry-after", "60")
-        .with("x-autostopping-phase", page::Phase::Misconfigured.as_str())
 }
 
-fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce(&View<'_>) -> T) -> T {
+fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, repeat: bool, show: impl FnOnce(&View<'_>) -> T) -> T {
     let progress = progress_of(now, record);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
     let snapshot = &record.snapshot;
@@ -234,6 +311,7 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
         reason: own_reason.or(Some(problems.as_str()).filter(|problems| !problems.is_empty())),
         retry_in_seconds: retry,
         advice: None,
+        repeat,
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: &asked.branding,

@@ -85,6 +85,8 @@ pub struct View<'a> {
     pub retry_in_seconds: Option<u32>,
     /// What the operator can do, a sentence in English. `None`: to tell the operator.
     pub advice: Option<&'a str>,
+    /// The request counted for nothing and has to be repeated: the page does it by itself, some times.
+    pub repeat: bool,
     /// The request was not a GET or HEAD: its body is lost, and the page says so.
     pub was_post: bool,
     /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
@@ -167,6 +169,7 @@ pub fn json(view: &View) -> Value {
         "reason": view.reason.map(render::shown),
         "retry_in_seconds": view.retry_in_seconds,
         "advice": view.advice.map(render::shown),
+        "repeat": view.repeat,
     })
 }
 
@@ -185,6 +188,7 @@ pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: La
             reason: None,
             retry_in_seconds: None,
             advice: None,
+            repeat: false,
             was_post,
             trace: None,
             branding,

@@ -266,6 +266,7 @@ fn next(view: &View, mood: Mood, m: &'static Messages) -> String {
 /// Without scripts the page navigates instead. Not while asleep: that would wake what nobody asked for.
 fn refresh(view: &View, mood: Mood) -> Option<String> {
     let seconds = match mood {
+        _ if view.repeat => 5,
         Mood::Asleep => return None,
         Mood::Ready => 2,
         Mood::Waking => view.eta_seconds.map_or(5, |eta| (eta / 4).clamp(4, 15)),

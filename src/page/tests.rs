@@ -35,6 +35,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
         reason: None,
         retry_in_seconds: None,
         advice: None,
+        repeat: false,
         was_post: false,
         trace: None,
         branding,
