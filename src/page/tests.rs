@@ -217,6 +217,7 @@ fn json_has_one_shape_in_every_phase() {
     let expected = json!({
         "rule": "shop", "phase": "failed", "step": "health_checks", "healthy": 1, "needed": 2, "percent": 100,
         "eta_seconds": null, "elapsed_seconds": 75, "reason": "no capacity", "retry_in_seconds": 30, "advice": null,
+        "repeat": false,
     });
     assert_eq!(value, expected);
 }
