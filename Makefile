@@ -5,7 +5,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 BOOTSTRAP := target/release/bootstrap
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test bench ci zip tools fmt lint doc clean
+.PHONY: help demo build test fuzz bench ci zip tools fmt lint doc clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -33,6 +33,11 @@ test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	@scripts/run-tests
 	cargo test --doc
 	cargo test --lib --no-default-features
+
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+fuzz: ## A million hostile events; SEED=NUMBER begins with that story
+	cargo test --test fuzz -- cases=1000000 seed=$(SEED)
 
 bench: tools $(BOOTSTRAP) ## What a Tick asks of AWS, and what a month of a hundred rules costs
 	cargo test --test calls -- --nocapture

@@ -180,6 +180,9 @@ async fn who_waited_in_vain_for_the_lease_gets_in_later() {
         ("AWS_REGION", "us-east-1".to_owned()),
         ("AWS_ACCESS_KEY_ID", "local".to_owned()),
         ("AWS_SECRET_ACCESS_KEY", "local".to_owned()),
+        ("AUTOSTOPPING_LISTENERS", cloud.seeded.listener.clone()),
+        ("AUTOSTOPPING_LEDGER", "dynamodb:autostopping".to_owned()),
+        ("AUTOSTOPPING_WAKER", cloud.seeded.waker.clone()),
     ]
     .into();
     let aws = Aws::from_environment(&environment).expect("a good environment");
@@ -194,6 +197,9 @@ async fn who_waited_in_vain_for_the_lease_gets_in_later() {
     let held = lease::acquire(&ledger, &record, "another", now, after(now, Duration::from_secs(22)));
     held.await.expect("nobody else has it");
 
+    let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+    command.args(["sleep", "site"]).env_clear().envs(&environment);
+    let command = tokio::spawn(async move { command.output().await.expect("the command line runs") });
     let browser = Browser::start("in-vain");
     let address = cloud.address;
     let program = tokio::spawn(async move { ask(address, &format!("GET / HTTP/1.1\r\nHost: {HOST}"), "").await });
@@ -205,6 +211,12 @@ async fn who_waited_in_vain_for_the_lease_gets_in_later() {
         (&told["repeat"], &told["phase"]),
         (&json!(true), &json!("asleep")),
         "{told}"
+    );
+    let refused = command.await.expect("it ended");
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        refused.status.code() == Some(1) && error.contains("try again"),
+        "{error}"
     );
     until("the page has asked again and left", || {
         browser.heading() == "site is awake"
