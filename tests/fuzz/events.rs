@@ -176,9 +176,9 @@ fn request(rng: &mut Rng, waker: &str, hosts: &[String]) -> Value {
         1 => hostile(rng),
         _ => format!("/{}", hostile(rng)),
     };
-    let body = match rng.u8(..50) {
+    let body = match rng.u16(..1_000) {
         0 => "x".repeat(900_000),
-        1 => "no base64 \u{0}".to_owned(),
+        1..50 => "no base64 \u{0}".to_owned(),
         _ => String::new(),
     };
     let mut event = json!({
