@@ -27,7 +27,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
     Driver {
         compute: Ec2::new(aws.ec2()),
         gateway: Alb::new(aws.elb(), listeners, wakers.clone()),
-        metrics: CloudWatch::new(aws.cloudwatch()),
+        metrics: CloudWatch::new(aws.get_metric_data()),
         ledger,
         clock: SystemClock,
         settings: RuleSettings {

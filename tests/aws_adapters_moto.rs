@@ -5,9 +5,13 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use proxymanager::activity::Metrics;
+use proxymanager::activity::cloudwatch::CloudWatch;
 use proxymanager::aws::Aws;
+use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
 use proxymanager::compute::ec2::Ec2;
+use proxymanager::domain::activity::{Backend, GroupActivity, Question};
 use proxymanager::domain::fault::FaultKind;
 use proxymanager::domain::policy::StopKind;
 use proxymanager::domain::rule::{Action, GroupId, ResourceId, RouteId, final_action};
@@ -388,4 +392,54 @@ async fn machines_stop_and_start() {
     let fault = ec2.start(&with_a_gone_one).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::NotFound);
     assert_eq!(powers(&ids).await, [Power::Running; 3]);
+}
+
+#[tokio::test]
+async fn requests_and_healthy_hosts_are_counted_by_the_minute() {
+    let account = Account::new();
+    let site = account.world.site("a.example.com", "10", Shape::Plain, &[]);
+    let group = site.group.rsplit(':').next().unwrap();
+    let balancer = account.world.balancer.split_once(":loadbalancer/").unwrap().1;
+    // Within the days that CloudWatch keeps minutes.
+    let begin = Timestamp::from_second(SystemClock.now().as_second() / 300 * 300 - 3600).unwrap();
+    let minute = |n: i64| Timestamp::from_second(begin.as_second() + 60 * n).unwrap();
+    for (metric, at, value) in [
+        ("RequestCount", 1, "2"),
+        ("RequestCount", 1, "3"),
+        ("HealthyHostCount", 0, "1"),
+        ("HealthyHostCount", 1, "0"),
+        ("HealthyHostCount", 2, "1"),
+        // Not asked for any more.
+        ("RequestCount", 3, "7"),
+    ] {
+        let parameters = [
+            ("Namespace", "AWS/ApplicationELB"),
+            ("MetricData.member.1.MetricName", metric),
+            ("MetricData.member.1.Value", value),
+            ("MetricData.member.1.Timestamp", &minute(at).to_string()),
+            ("MetricData.member.1.Dimensions.member.1.Name", "TargetGroup"),
+            ("MetricData.member.1.Dimensions.member.1.Value", group),
+            ("MetricData.member.1.Dimensions.member.2.Name", "LoadBalancer"),
+            ("MetricData.member.1.Dimensions.member.2.Value", balancer),
+        ];
+        account.world.api.call("monitoring", "PutMetricData", &parameters);
+    }
+    let group = GroupId(site.group.clone());
+    let question = Question {
+        groups: vec![Backend {
+            group: group.clone(),
+            load_balancer: account.world.balancer.clone(),
+        }],
+        machines: Vec::new(),
+        network: true,
+        cpu: true,
+        from: minute(0),
+        until: minute(3),
+    };
+    let answers = CloudWatch::new(account.aws().get_metric_data()).read(&[question]).await;
+    let expected = GroupActivity {
+        requests: [(minute(1), 5)].into(),
+        alive: (0..3).map(minute).collect(),
+    };
+    assert_eq!(answers[0].as_ref().unwrap().groups, [(group, expected)].into());
 }

@@ -1,6 +1,6 @@
-//! The adapter to CloudWatch against the local cloud: moto's CloudWatch speaks JSON and the SDK's is CBOR. Each test was
+//! The adapter to CloudWatch against the local cloud, which has its habits: pages, missing points, refusals. Each test was
 //! seen red with the line of the adapter it is about changed; that the local cloud answers as moto does is tested in
-//! `local_api.rs`.
+//! `local_api.rs`, the wire itself in `aws_adapters_moto.rs`.
 #![cfg(all(feature = "aws", feature = "local"))]
 
 mod local_support;
@@ -94,7 +94,7 @@ fn adapter(url: &str) -> CloudWatch {
         ("AWS_ENDPOINT_URL_CLOUDWATCH", url),
     ]
     .into();
-    CloudWatch::new(Aws::from_environment(&environment).unwrap().cloudwatch())
+    CloudWatch::new(Aws::from_environment(&environment).unwrap().get_metric_data())
 }
 
 fn strangers(numbers: std::ops::Range<usize>, balancer: &str) -> Vec<Backend> {

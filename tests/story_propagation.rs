@@ -24,7 +24,7 @@ async fn wake(seconds: u64, hold: &str) -> Result<Vec<(Kind, usize)>, String> {
     let cloud = asleep(|_| {}).await;
     tag(&cloud, "autostopping:hold", hold);
     cloud.shared.world().faults.propagation_ms = 1000 * seconds;
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let give_up = Instant::now() + Duration::from_secs(180);
     let mut clients = JoinSet::new();
     for number in 0..2 * CLIENTS_OF_A_KIND {
         let kind = if number % 2 == 0 { Kind::Browser } else { Kind::Program };

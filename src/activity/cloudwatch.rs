@@ -6,14 +6,12 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aws_sdk_cloudwatch::Client;
-use aws_sdk_cloudwatch::operation::get_metric_data::GetMetricDataOutput;
-use aws_sdk_cloudwatch::primitives::DateTime;
-use aws_sdk_cloudwatch::types::{Dimension, Metric, MetricDataQuery, MetricDataResult, MetricStat, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::activity::Metrics;
-use crate::aws::{at_once, before, fault};
+use crate::aws::{JsonOperation, at_once, before, fault, incomplete};
 use crate::domain::activity::{Activity, Backend, GroupActivity, Load, MACHINE_PERIOD, Question};
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::ResourceId;
@@ -33,7 +31,7 @@ const LOAD_SPAN: Duration = Duration::from_secs(20 * 60);
 /// The adapter to CloudWatch. One read costs one query for each metric, however many questions share it.
 #[derive(Debug, Clone)]
 pub struct CloudWatch {
-    client: Client,
+    get_metric_data: JsonOperation,
 }
 
 /// One metric of one thing.
@@ -71,14 +69,41 @@ struct Gathered(Vec<Found>);
 #[derive(Debug, Clone, Default)]
 struct Found {
     points: Points,
-    status: Option<StatusCode>,
+    status: Option<String>,
     words: String,
+}
+
+/// An answer of GetMetricData, as far as it is read. Source: Amazon CloudWatch API reference, GetMetricData.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Page {
+    metric_data_results: Vec<MetricDataResult>,
+    next_token: Option<String>,
+}
+
+/// A part of the answer to one query.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct MetricDataResult {
+    id: String,
+    /// Seconds since 1970.
+    timestamps: Vec<f64>,
+    /// What is no number in JSON is a word.
+    values: Vec<Value>,
+    status_code: Option<String>,
+    messages: Vec<Message>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Message {
+    value: String,
 }
 
 impl CloudWatch {
     /// Makes no call.
-    pub fn new(client: Client) -> Self {
-        CloudWatch { client }
+    pub fn new(get_metric_data: JsonOperation) -> Self {
+        CloudWatch { get_metric_data }
     }
 }
 
@@ -86,9 +111,9 @@ impl Metrics for CloudWatch {
     async fn read(&self, questions: &[Question]) -> Vec<Fact<Activity>> {
         let end = Instant::now() + CALL_TIMEOUT;
         let calls = batches(questions).into_iter().map(|batch| {
-            let client = self.client.clone();
+            let get_metric_data = self.get_metric_data.clone();
             async move {
-                let found = before(end, GET, ask(&client, &batch)).await;
+                let found = before(end, GET, ask(&get_metric_data, &batch)).await;
                 (batch.series, found)
             }
         });
@@ -103,19 +128,23 @@ impl Metrics for CloudWatch {
     }
 }
 
-async fn ask(client: &Client, batch: &Batch) -> Result<Vec<Fact<Points>>, Fault> {
-    let queries = batch.series.iter().enumerate().map(query).collect();
-    let call = client
-        .get_metric_data()
-        .set_metric_data_queries(Some(queries))
-        .start_time(DateTime::from_secs(batch.window.from.as_second()))
-        .end_time(DateTime::from_secs(batch.window.until.as_second()));
-    let mut pages = call.into_paginator().send();
+async fn ask(get_metric_data: &JsonOperation, batch: &Batch) -> Result<Vec<Fact<Points>>, Fault> {
+    let mut input = json!({
+        "MetricDataQueries": batch.series.iter().enumerate().map(query).collect::<Vec<_>>(),
+        "StartTime": batch.window.from.as_second(),
+        "EndTime": batch.window.until.as_second(),
+    });
     let mut gathered = Gathered::new(batch.series.len());
-    while let Some(page) = pages.next().await {
-        gathered.take(&page.map_err(|error| fault(GET, error))?);
+    loop {
+        let answer = get_metric_data.call(input.clone()).await;
+        let answer = answer.map_err(|error| fault(GET, error))?;
+        let page: Page = serde_json::from_value(answer).map_err(|error| incomplete(GET, &error.to_string()))?;
+        gathered.take(&page);
+        match page.next_token {
+            Some(token) => input["NextToken"] = token.into(),
+            None => return Ok(gathered.facts()),
+        }
     }
-    Ok(gathered.facts())
 }
 
 /// Every metric once, those with similar windows together, as many in a call as CloudWatch takes.
@@ -309,22 +338,23 @@ fn dimensions(backend: &Backend) -> Option<(&str, &str)> {
 }
 
 /// The query of this number, which is its id too.
-fn query((number, series): (usize, &Series)) -> MetricDataQuery {
+fn query((number, series): (usize, &Series)) -> Value {
     let (namespace, dimensions) = series.place();
     let dimensions = dimensions
         .into_iter()
-        .map(|(name, value)| Dimension::builder().name(name).value(value).build());
-    let metric = Metric::builder()
-        .namespace(namespace)
-        .metric_name(series.name())
-        .set_dimensions(Some(dimensions.collect()))
-        .build();
-    let period = i32::try_from(series.period().as_secs()).unwrap_or(i32::MAX);
-    let stat = MetricStat::builder().metric(metric).period(period).stat(series.stat());
-    MetricDataQuery::builder()
-        .id(format!("q{number}"))
-        .metric_stat(stat.build())
-        .build()
+        .map(|(name, value)| json!({ "Name": name, "Value": value }));
+    json!({
+        "Id": format!("q{number}"),
+        "MetricStat": {
+            "Metric": {
+                "Namespace": namespace,
+                "MetricName": series.name(),
+                "Dimensions": dimensions.collect::<Vec<_>>(),
+            },
+            "Period": series.period().as_secs(),
+            "Stat": series.stat(),
+        },
+    })
 }
 
 impl Gathered {
@@ -333,21 +363,17 @@ impl Gathered {
     }
 
     /// One page. A result may go on over several.
-    fn take(&mut self, page: &GetMetricDataOutput) {
-        for result in page.metric_data_results() {
-            let number = result.id().and_then(|id| id.strip_prefix('q')?.parse::<usize>().ok());
+    fn take(&mut self, page: &Page) {
+        for result in &page.metric_data_results {
+            let number = result.id.strip_prefix('q').and_then(|id| id.parse::<usize>().ok());
             let Some(found) = number.and_then(|number| self.0.get_mut(number)) else {
                 continue;
             };
-            let points = result.timestamps().iter().zip(result.values());
-            // A NaN or a negative count is no count.
-            let points = points.filter(|(_, value)| **value >= 0.0 && value.is_finite());
-            found
-                .points
-                .extend(points.filter_map(|(t, value)| Some((Timestamp::from_second(t.secs()).ok()?, *value))));
-            let failed = matches!(found.status, Some(StatusCode::InternalError | StatusCode::Forbidden));
+            let points = result.timestamps.iter().zip(&result.values);
+            found.points.extend(points.filter_map(|(t, value)| point(*t, value)));
+            let failed = matches!(found.status.as_deref(), Some("InternalError" | "Forbidden"));
             if !failed {
-                found.status = result.status_code().cloned();
+                found.status.clone_from(&result.status_code);
                 found.words = words(result);
             }
         }
@@ -361,18 +387,24 @@ impl Gathered {
 impl Found {
     /// Part of the points is none: what is missing could be the use.
     fn fact(self) -> Fact<Points> {
-        let kind = match self.status {
-            Some(StatusCode::Complete) => return Ok(self.points),
-            Some(StatusCode::Forbidden) => FaultKind::Denied,
+        let kind = match self.status.as_deref() {
+            Some("Complete") => return Ok(self.points),
+            Some("Forbidden") => FaultKind::Denied,
             _ => FaultKind::Other,
         };
-        let status = self.status.as_ref().map_or("no result", StatusCode::as_str);
+        let status = self.status.as_deref().unwrap_or("no result");
         Err(Fault::new(kind, GET, format!("{status}{}", self.words)))
     }
 }
 
+/// A NaN or a negative count is no count.
+fn point(seconds: f64, value: &Value) -> Option<(Timestamp, f64)> {
+    let value = value.as_f64().filter(|value| *value >= 0.0)?;
+    Some((Timestamp::from_second(seconds as i64).ok()?, value))
+}
+
 /// What CloudWatch adds to a result in words.
 fn words(result: &MetricDataResult) -> String {
-    let said = result.messages().iter().filter_map(|message| message.value());
-    said.map(|words| format!(": {words}")).collect()
+    let said = result.messages.iter().map(|message| format!(": {}", message.value));
+    said.collect()
 }

@@ -4,6 +4,7 @@
 mod bounded;
 mod calls;
 mod faults;
+mod json;
 mod settings;
 #[cfg(test)]
 pub(crate) mod wire;
@@ -27,6 +28,7 @@ use settings::Endpoints;
 
 pub(crate) use bounded::{at_once, before, in_time};
 pub use faults::{fault, incomplete};
+pub use json::JsonOperation;
 
 /// What AWS's endpoints chain up to. Compiled in: reading the system's store would take most of a cold start.
 const ROOTS: &[u8] = include_bytes!("roots.pem");
@@ -167,8 +169,16 @@ impl Aws {
         elb, aws_sdk_elasticloadbalancingv2, elb);
     client!(/// A client of DynamoDB.
         dynamodb, aws_sdk_dynamodb, dynamodb);
-    client!(/// A client of CloudWatch.
-        cloudwatch, aws_sdk_cloudwatch, cloudwatch);
+
+    /// CloudWatch's GetMetricData, in JSON. Source: Amazon CloudWatch user guide, "FAQs on CloudWatch supported protocols".
+    pub fn get_metric_data(&self) -> JsonOperation {
+        let call = json::Call {
+            service: "monitoring",
+            target: "GraniteServiceVersion20100801.GetMetricData",
+        };
+        let endpoint = self.endpoints.cloudwatch.as_ref().or(self.endpoints.all.as_ref());
+        self.json(call, endpoint.map(String::as_str))
+    }
 }
 
 /// What does not depend on who we are: the endpoints and the connector.

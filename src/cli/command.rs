@@ -85,7 +85,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
     let now = SystemClock.now();
     let value = Value::Array(
         rows.iter()
-            .map(|(managed, record)| report::json(managed, record))
+            .map(|(managed, record)| report::json(now, managed, record))
             .collect(),
     );
     print(format, &value, || {
@@ -108,7 +108,7 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
     let managed = context.rule(name).await?;
     let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Inspect).await?;
     let now = SystemClock.now();
-    print(format, &report::json(&managed, &record), || {
+    print(format, &report::json(now, &managed, &record), || {
         let mut table = table(&[]);
         let mut row = |key: &str, value: String| {
             if !value.is_empty() {
@@ -130,6 +130,15 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
         row(
             "last request",
             record.last_request.map(report::time).unwrap_or_default(),
+        );
+        row(
+            "woken today",
+            managed
+                .rule
+                .policy
+                .wakes_per_day
+                .map(|most| format!("{} of {most} times, by requests", record.woken_today.on(now)))
+                .unwrap_or_default(),
         );
         row("last use", record.last_use.map(report::time).unwrap_or_default());
         row(
@@ -208,7 +217,7 @@ pub async fn keep_awake(
     let stimulus = Stimulus::KeepAwake { until, who };
     let record = tell(context, &managed, &stimulus).await?;
     match format {
-        Format::Json => line(format_args!("{:#}", report::json(&managed, &record))),
+        Format::Json => line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record))),
         Format::Table => {
             let name = &managed.rule.name;
             match record.keep_awake_until {
@@ -311,7 +320,7 @@ pub async fn want(
             .record;
     }
     if format == Format::Json {
-        line(format_args!("{:#}", report::json(&managed, &record)));
+        line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record)));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod command;
 mod output;
+mod page;
 mod report;
 #[cfg(feature = "local")]
 mod seed;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Environment;
+use crate::config::{Environment, environment};
 use crate::domain::seen::Wanted;
 
 pub use output::Format;
@@ -34,6 +35,8 @@ enum Command {
     /// Run the whole system on this machine, without AWS.
     #[cfg(feature = "local")]
     Local(crate::local::Args),
+    /// Show a phase of the page, with the logo, colour and message of the environment.
+    Page(page::Args),
     #[command(flatten)]
     OfRules(OfRules),
 }
@@ -94,7 +97,25 @@ pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         #[cfg(feature = "local")]
         Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
+        Command::Page(args) => preview(&args, cli.output),
         Command::OfRules(command) => of_rules(command, cli.output).await,
+    }
+}
+
+fn preview(args: &page::Args, format: Format) -> ExitCode {
+    let branding = match environment::branding(&Environment) {
+        Ok(branding) => branding,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match page::run(args, &branding, format) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxymanager: the page cannot be written: {error}");
+            ExitCode::from(FAILED)
+        }
     }
 }
 

@@ -103,6 +103,7 @@ fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
         204 => "No Content",
+        303 => "See Other",
         307 => "Temporary Redirect",
         400 => "Bad Request",
         403 => "Forbidden",

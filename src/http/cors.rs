@@ -12,6 +12,7 @@
 //! a page of another site may ask by GET and HEAD alone, which change nothing and which it could send without asking.
 
 use super::event::AlbRequest;
+use super::press::without_port;
 
 /// The headers of ours that a script may read.
 pub const EXPOSED: &str = "retry-after, x-autostopping-phase";
@@ -94,13 +95,6 @@ fn is_token(text: &str) -> bool {
     (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || odd.contains(&b))
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        Some(_) | None => host,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +110,7 @@ mod tests {
                 .chain([("host".to_owned(), "api.example.com:8080".to_owned())])
                 .collect(),
             multi_value: false,
+            is_our_form: false,
         }
     }
 

@@ -3,5 +3,7 @@
 pub mod answer;
 pub mod cors;
 pub mod event;
+pub mod nobody;
+pub mod press;
 pub mod redirect;
 pub mod who;

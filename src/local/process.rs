@@ -21,7 +21,14 @@ use super::log::Log;
 
 /// The process groups that are alive, so that all can be killed at once whoever owns them.
 #[derive(Debug, Clone, Default)]
-pub struct Processes(Arc<Mutex<BTreeSet<i32>>>);
+pub struct Processes(Arc<Mutex<Alive>>);
+
+#[derive(Debug, Default)]
+struct Alive {
+    groups: BTreeSet<i32>,
+    /// Nothing is started any more.
+    ended: bool,
+}
 
 impl Processes {
     /// Starts `command` in a process group of its own; its output goes to the log under `name`.
@@ -33,9 +40,17 @@ impl Processes {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         die_with_us(&mut command);
-        let mut child = command.spawn()?;
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
-        self.alive().insert(group);
+        // Under the lock, so that none is started behind the back of who ends them all.
+        let (mut child, group) = {
+            let mut alive = self.alive();
+            if alive.ended {
+                return Err(io::Error::other("the local cloud is ending"));
+            }
+            let child = command.spawn()?;
+            let group = child.id().and_then(|id| i32::try_from(id).ok()).unwrap_or_default();
+            alive.groups.insert(group);
+            (child, group)
+        };
         if let Some(out) = child.stdout.take() {
             tokio::spawn(copy_lines(name.to_owned(), out, Arc::clone(log)));
         }
@@ -49,20 +64,22 @@ impl Processes {
         })
     }
 
-    /// Kills every group that is alive.
-    pub fn kill_all(&self) {
-        for group in std::mem::take(&mut *self.alive()) {
-            Group(group).signal(Signal::SIGKILL);
+    /// Kills every group that is alive, starts no other, and says which they were.
+    pub fn kill_all(&self) -> BTreeSet<i32> {
+        let mut alive = self.alive();
+        alive.ended = true;
+        for group in &alive.groups {
+            Group(*group).signal(Signal::SIGKILL);
         }
+        std::mem::take(&mut alive.groups)
     }
 
-    /// Kills every group that is alive and waits, for at most two seconds, until the kernel knows none of them.
+    /// As [`Processes::kill_all`], and waits, for at most ten seconds, until the kernel knows none of them.
     /// `release` drops the programs, whoever owns them: the kernel knows a dead child until its owner lets go.
     pub async fn end_all(&self, release: impl FnOnce()) {
-        let groups: Vec<i32> = self.alive().iter().copied().collect();
-        self.kill_all();
+        let groups = self.kill_all();
         release();
-        for _ in 0..400 {
+        for _ in 0..2000 {
             if groups.iter().all(|group| killpg(Pid::from_raw(*group), None).is_err()) {
                 return;
             }
@@ -70,7 +87,7 @@ impl Processes {
         }
     }
 
-    fn alive(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+    fn alive(&self) -> MutexGuard<'_, Alive> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -121,7 +138,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         self.group.signal(Signal::SIGKILL);
-        self.processes.alive().remove(&self.group.0);
+        self.processes.alive().groups.remove(&self.group.0);
     }
 }
 

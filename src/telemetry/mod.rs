@@ -4,8 +4,13 @@ mod json;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::JsonFields;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::environment::MetricsChoice;
 
@@ -16,27 +21,33 @@ pub const METRICS: &str = "metrics";
 /// Logs to standard output as one JSON object a line, which is what Lambda hands to CloudWatch Logs, with the keys that
 /// Powertools for AWS Lambda use. `function` and `version` name the running function.
 pub fn json(level: &str, metrics: MetricsChoice, function: Option<String>) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
-    let wanted = match metrics {
-        MetricsChoice::Off => "metrics=off",
-        MetricsChoice::Totals | MetricsChoice::Rules => "metrics=info",
+    let metrics_too = match metrics {
+        MetricsChoice::Off => LevelFilter::OFF,
+        MetricsChoice::Totals | MetricsChoice::Rules => LevelFilter::INFO,
     };
-    let filter = filter.add_directive(wanted.parse().expect("the directive is written above"));
-    let _ = tracing_subscriber::fmt()
+    let filter = from(level, Level::INFO).with_target(METRICS, metrics_too);
+    let lines = tracing_subscriber::fmt::layer()
         .fmt_fields(JsonFields::new())
-        .event_format(json::Lines::new(metrics, function))
-        .with_env_filter(filter)
+        .event_format(json::Lines::new(metrics, function));
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .try_init();
 }
 
 /// Logs to standard error for people, so that standard output holds results alone.
 pub fn human(level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_target(false)
+        .with_target(false);
+    let filter = from(level, Level::WARN);
+    let _ = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .try_init();
+}
+
+/// Everything from this level on.
+fn from(level: &str, otherwise: Level) -> Targets {
+    Targets::new().with_default(level.parse().unwrap_or(otherwise))
 }
 
 /// Calls of AWS by this process, each attempt of them.

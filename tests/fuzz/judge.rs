@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use hyper::Response;
 use hyper::body::Bytes;
+use proxymanager::config::branding::Branding;
 use proxymanager::local::alb::function::response;
-use proxymanager::page::{self, BadValue, Branding, Language, Phase, Step, View};
+use proxymanager::page::{self, Advice, BadValue, Language, Phase, Step, View, Wake};
 use serde_json::Value;
 use url::Url;
 
@@ -32,7 +33,7 @@ const HEADERS: [&str; 15] = [
     // The load balancer's own.
     "server",
 ];
-const STATUSES: [u16; 6] = [200, 204, 307, 403, 404, 503];
+const STATUSES: [u16; 7] = [200, 204, 303, 307, 403, 404, 503];
 const LONGEST_SHOWN: usize = 600;
 /// The event's target group, whose presence makes it a request.
 const REQUEST: &str = "/requestContext/elb/targetGroupArn";
@@ -47,14 +48,18 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     pub fn of_our_pages() -> Self {
-        let branding = Branding::default();
+        let branding = Branding::NONE;
         let mut vocabulary = Vocabulary {
             words: BTreeSet::new(),
             code: BTreeSet::new(),
         };
         for language in Language::ALL {
             for phase in Phase::ALL {
-                for (step, percent, repeat) in [(Step::MachineStarting, None, false), (Step::Ready, Some(7), true)] {
+                for (step, percent, wake) in [
+                    (Step::MachineStarting, None, Wake::Link),
+                    (Step::Ready, Some(7), Wake::Press),
+                    (Step::Ready, None, Wake::Not),
+                ] {
                     let view = View {
                         rule: "site",
                         host: "site",
@@ -66,8 +71,9 @@ impl Vocabulary {
                         elapsed_seconds: 0,
                         reason: Some("a reason"),
                         retry_in_seconds: None,
-                        advice: Some("an advice"),
-                        repeat,
+                        advice: Advice::Own("an advice"),
+                        wake,
+                        repeat: true,
                         was_post: true,
                         trace: Some("a trace"),
                         branding: &branding,
@@ -203,8 +209,11 @@ fn page(event: &Value, body: &str, vocabulary: &Vocabulary) -> Result<(), String
             format!("a {tag} of somebody else")
         })?;
         for (name, value) in attributes {
-            let plain = matches!(name.as_str(), "href" | "src" | "action" | "style" | "class" | "id");
+            let plain = matches!(name.as_str(), "src" | "action" | "style" | "class" | "id");
             ensure(!(plain && value.contains(MARK)), || format!("{name}={value:?}"))?;
+            if (tag.as_str(), name.as_str()) == ("a", "href") {
+                on_the_host(value)?;
+            }
             if (tag.as_str(), name.as_str()) == ("meta", "content")
                 && let Some((_, url)) = value.split_once("; url=")
             {

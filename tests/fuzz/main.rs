@@ -3,8 +3,8 @@
 //! A story is a fresh account with some hundred events, each answered by the shipped function, and follows from its seed
 //! alone. `make fuzz` tells a million events, `make test` some ten thousand, always the same.
 //!
-//! Seen red: with headers' values as they come, with a redirect to the path as it came, with the escaper off for the host,
-//! with an origin taken unread, with half a surrogate pair refused, with an index into an empty list of header values.
+//! Seen red: with paths that stay as they came in `Location`, with an origin taken unread, with a path cut in the middle of a
+//! character, and with noncharacters left in pages.
 
 #[path = "../days/mod.rs"]
 mod days;

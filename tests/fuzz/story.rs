@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use futures_util::future::join_all;
+use proxymanager::config::branding::Branding;
 use proxymanager::config::environment::{LedgerChoice, MetricsChoice, Settings};
 use proxymanager::function::Function;
 use proxymanager::http::event::parse;
@@ -88,7 +89,8 @@ impl Story {
     fn judge(&mut self, event: &Value, answer: &Result<Value, String>, vocabulary: &Vocabulary) {
         let kind = judge::judge(event, answer, vocabulary).unwrap_or_else(|wrong| {
             let event: String = event.to_string().chars().take(4_000).collect();
-            panic!("{wrong}\nthe event: {event}\nthe answer: {answer:?}")
+            let answer: String = format!("{answer:?}").chars().take(4_000).collect();
+            panic!("{wrong}\nthe event: {event}\nthe answer: {answer}")
         });
         *self.kinds.entry(kind).or_default() += 1;
     }
@@ -103,6 +105,7 @@ fn sites(scene: &Scene) -> Vec<String> {
         ("held", vec![idle, ("autostopping:hold", "wait")]),
         ("typo", vec![idle, ("autostopping:healthy", "some @zqx=")]),
         ("closed", vec![idle, ("autostopping:allow", "198.51.100.0/24")]),
+        ("pressed", vec![idle, ("autostopping:confirm", "true")]),
         ("any", vec![idle]),
     ];
     for (name, tags) in &kinds {
@@ -133,6 +136,7 @@ fn function(scene: &Scene) -> Shipping {
         idle_min: driver.settings.idle_min,
         log: "info".to_owned(),
         metrics: MetricsChoice::Off,
+        branding: Branding::NONE,
     };
     Function::new(Ok((driver, settings)))
 }

@@ -10,9 +10,13 @@ pub struct Api {
 pub const REGION: &str = "us-east-1";
 
 impl Api {
-    /// One call of EC2 or ELBv2; the XML answer. Panics on an error.
+    /// One call of EC2, ELBv2 or CloudWatch; the XML answer. Panics on an error.
     pub fn call(self, service: &str, action: &str, parameters: &[(&str, &str)]) -> String {
-        let version = if service == "ec2" { "2016-11-15" } else { "2015-12-01" };
+        let version = match service {
+            "ec2" => "2016-11-15",
+            "monitoring" => "2010-08-01",
+            _ => "2015-12-01",
+        };
         let mut form = vec![("Action", action), ("Version", version)];
         form.extend_from_slice(parameters);
         let scope = format!("Credential=test/20260101/{REGION}/{service}/aws4_request");
