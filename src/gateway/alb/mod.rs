@@ -6,6 +6,7 @@
 
 mod actions;
 mod conditions;
+mod forwarded;
 mod health;
 mod homes;
 mod park;

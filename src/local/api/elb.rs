@@ -17,6 +17,15 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
         "DescribeLoadBalancers" => balancers(world, params),
         "DescribeListeners" => listeners(world, params),
         "DescribeRules" => rules(world, now, params),
+        "DescribeLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
+        "ModifyLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            groups::put_pairs(&mut balancer.attributes, params);
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
         "CreateRule" => {
             let listener = required(params, "ListenerArn")?;
             let priority = required(params, "Priority")?.parse().unwrap_or(0);
