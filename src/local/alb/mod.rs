@@ -4,7 +4,7 @@
 //! identity provider (authenticate actions are taken as passed).
 
 mod counted;
-mod function;
+pub mod function;
 mod instance;
 pub mod matching;
 mod redirect;
