@@ -607,3 +607,45 @@ async fn all_are_released_and_what_is_parked_for_nobody_too() {
     assert_eq!(local_support::health(&cloud), HealthState::Healthy);
     cloud.stop().await;
 }
+
+/// Seen red with P as the only source of R's own action.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_parked_rule_a_rule_is_restored_from_the_ledger_or_not_touched() {
+    let cloud = asleep(|_| {}).await;
+    let rule = site(&cloud).rule.clone();
+    let asleep = printed(&cloud, &rule).await;
+    control(&cloud, "POST", "rules/site/delete-parked", "").await;
+    let record = local_support::story::record(&cloud).expect("it was seeded");
+    let table = |cloud: &Cloud, item: Value| {
+        let item = item.as_object().expect("an item").clone();
+        let mut world = cloud.shared.world();
+        world
+            .table("autostopping")
+            .expect("it is there")
+            .put(item)
+            .expect("it fits");
+    };
+    let item = |body: &Value, version: u64| {
+        json!({
+            "pk": { "S": "rule#site" }, "sk": { "S": "record" }, "schema": { "N": "1" },
+            "version": { "N": version.to_string() }, "body": { "S": body.to_string() },
+        })
+    };
+    let mut without = record.clone();
+    without["originals"] = json!({});
+    table(&cloud, item(&without, 5));
+    let before = everything(&cloud);
+    let output = run(&cloud, &["release", "site", "--yes"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("neither in a parked rule nor in the ledger"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(everything(&cloud), before, "nothing is changed");
+    table(&cloud, item(&record, 6));
+    command(&cloud, &["release", "site", "--yes"]).await;
+    assert_ne!(printed(&cloud, &rule).await, asleep);
+    assert_eq!(local_support::story::action(&cloud), site(&cloud).action);
+    cloud.stop().await;
+}
