@@ -39,6 +39,8 @@ pub enum CommandError {
     CannotAsk,
     #[error("nothing was changed")]
     Declined,
+    #[error("another look at {0} did not end within 15 seconds, so nothing was changed: try again")]
+    NotHeard(RuleName),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("{0}")]
@@ -74,6 +76,15 @@ pub(super) fn no_such_rule<'r>(name: &str, known: impl Iterator<Item = &'r RuleN
     }
 }
 
+/// Has the rule do as it is told.
+async fn tell(context: &Context, managed: &Managed, stimulus: &Stimulus) -> Result<Record, CommandError> {
+    let looked = context.driver.look(managed, stimulus, Effort::Fresh).await?;
+    match looked.heard {
+        true => Ok(looked.record),
+        false => Err(CommandError::NotHeard(managed.rule.name.clone())),
+    }
+}
+
 pub async fn list(context: &Context, format: Format) -> Result<(), CommandError> {
     let rules = context.driver.rules_now().await?;
     let mut rows = Vec::new();
@@ -84,7 +95,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
     let now = SystemClock.now();
     let value = Value::Array(
         rows.iter()
-            .map(|(managed, record)| report::json(managed, record))
+            .map(|(managed, record)| report::json(now, managed, record))
             .collect(),
     );
     print(format, &value, || {
@@ -107,7 +118,7 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
     let managed = rule(context, name).await?;
     let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Inspect).await?;
     let now = SystemClock.now();
-    print(format, &report::json(&managed, &record), || {
+    print(format, &report::json(now, &managed, &record), || {
         let mut table = table(&[]);
         let mut row = |key: &str, value: String| {
             if !value.is_empty() {
@@ -129,6 +140,15 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
         row(
             "last request",
             record.last_request.map(report::time).unwrap_or_default(),
+        );
+        row(
+            "woken today",
+            managed
+                .rule
+                .policy
+                .wakes_per_day
+                .map(|most| format!("{} of {most} times, by requests", record.woken_today.on(now)))
+                .unwrap_or_default(),
         );
         row("last use", record.last_use.map(report::time).unwrap_or_default());
         row(
@@ -205,9 +225,9 @@ pub async fn keep_awake(
     let until = duration.map(|duration| after(SystemClock.now(), duration));
     let who = "proxymanager".to_owned();
     let stimulus = Stimulus::KeepAwake { until, who };
-    let record = context.driver.look(&managed, &stimulus, Effort::Fresh).await?.record;
+    let record = tell(context, &managed, &stimulus).await?;
     match format {
-        Format::Json => line(format_args!("{:#}", report::json(&managed, &record))),
+        Format::Json => line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record))),
         Format::Table => {
             let name = &managed.rule.name;
             match record.keep_awake_until {
@@ -270,7 +290,7 @@ pub async fn want(
         wanted,
         who: "proxymanager".to_owned(),
     };
-    let mut record = context.driver.look(&managed, &command, Effort::Fresh).await?.record;
+    let mut record = tell(context, &managed, &command).await?;
     let mut shown = None;
     loop {
         if format == Format::Table && shown.as_ref() != Some(&record.snapshot.phase) {
@@ -310,7 +330,7 @@ pub async fn want(
             .record;
     }
     if format == Format::Json {
-        line(format_args!("{:#}", report::json(&managed, &record)));
+        line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record)));
     }
     Ok(())
 }

@@ -231,7 +231,7 @@ fn ours(
         .chain(parked.flat_map(leads))
         .map(|(group, _)| group)
         .collect();
-    groups.retain(|group| !wakers.contains(group));
+    groups.retain(|group| !group.is_among(wakers));
     groups.dedup();
     match (groups.as_slice(), group) {
         ([one], Some(group)) if one == group => Ok(()),

@@ -154,7 +154,7 @@ fn own_tags(rule: &ListenerRule) -> impl Iterator<Item = (&String, &String)> {
 
 fn words(actions: &[Action]) -> String {
     let groups = final_action(actions).map(Action::groups).unwrap_or_default();
-    let names: Vec<&str> = groups.iter().map(|(group, _)| rules::group_name(group)).collect();
+    let names: Vec<&str> = groups.iter().map(|(group, _)| group.name()).collect();
     format!("forward to {}", names.join(", "))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::tags;
 use crate::domain::matching::{Candidate, Condition, FirstMatch, Matcher, Reason, Request, first_match};
 use crate::domain::rule::{Action, GroupId, Problem, RouteId, Rule, RuleName, Side, final_action};
-use crate::domain::table::{Listener, ListenerRule, RouteTable};
+use crate::domain::table::{ForwardedFor, Listener, ListenerRule, RouteTable};
 use index::Index;
 
 /// What the environment says about all rules.
@@ -143,11 +143,6 @@ pub fn name_of(table: &RouteTable, route: &RouteId, wakers: &[GroupId]) -> Optio
     Some(Index::new(table, wakers).name(rule))
 }
 
-/// The name in a target group's ARN, `...:targetgroup/NAME/ID`.
-pub fn group_name(group: &GroupId) -> &str {
-    group.0.split('/').nth(1).unwrap_or(&group.0)
-}
-
 fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_>, settings: &RuleSettings) -> Rule {
     let tags = routes
         .iter()
@@ -159,6 +154,11 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_
     problems.extend(unreadable);
     for (listener, route) in routes {
         problems.extend(problems_of(listener, route, index));
+    }
+    if !policy.allow.is_empty() {
+        // Once for each load balancer, not for each route.
+        let of = |(listener, _): &(&Listener, _)| Some((listener.load_balancer.clone(), unknown_addresses(listener)?));
+        problems.extend(routes.iter().filter_map(of).collect::<BTreeMap<_, _>>().into_values());
     }
     Rule {
         name: name.clone(),
@@ -204,7 +204,7 @@ fn problems_of(listener: &Listener, route: &ListenerRule, index: &Index<'_>) -> 
             kind: kind.to_owned(),
         });
     }
-    let to_waker = groups.iter().filter(|(group, _)| index.wakers.contains(group)).count();
+    let to_waker = groups.iter().filter(|(group, _)| group.is_among(index.wakers)).count();
     if to_waker > 0 && to_waker < groups.len() {
         problems.push(Problem::MixedForward {
             route: route.arn.clone(),
@@ -219,6 +219,19 @@ fn problems_of(listener: &Listener, route: &ListenerRule, index: &Index<'_>) -> 
     problems
 }
 
+fn unknown_addresses(listener: &Listener) -> Option<Problem> {
+    let why = match listener.forwarded_for.as_ref()? {
+        ForwardedFor::Appended => return None,
+        ForwardedFor::Otherwise(mode) => format!("it is told to {mode} X-Forwarded-For"),
+        ForwardedFor::Unreadable(why) => why.trim_end_matches('.').to_owned(),
+    };
+    Some(Problem::UnknownAddresses {
+        key: tags::ALLOW.to_owned(),
+        load_balancer: listener.load_balancer.clone(),
+        why,
+    })
+}
+
 /// Another listener rule, not of this rule's name, that leads to the same target groups: nobody can tell by this rule
 /// alone that they are not in use.
 fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], index: &Index<'_>) -> Option<Problem> {
@@ -229,7 +242,7 @@ fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], index: &Index<'_>
         .flat_map(Action::groups);
     let backend = groups.iter().cloned().chain(parked).map(|(group, _)| group);
     backend
-        .filter(|group| !index.wakers.contains(group))
+        .filter(|group| !group.is_among(index.wakers))
         .flat_map(|group| index.leads(&group).to_vec())
         .find(|rule| rule.arn != route.arn && index.owner(rule) != Some(&own))
         .map(|by| Problem::AlsoReachable {

@@ -145,6 +145,7 @@ mod tests {
             port: 80,
             waker: None,
             controller: None,
+            forwarded_for: None,
             rules,
         }
     }

@@ -1,7 +1,7 @@
 //! The whole system: a local cloud with the real function, whose site is asleep.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
 };
@@ -41,6 +41,7 @@ pub async fn asleep(change: impl FnOnce(&mut Config)) -> Cloud {
     config.check.interval = Duration::from_millis(100);
     config.tick = None;
     config.try_out = false;
+    config.record = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded-calls"));
     change(&mut config);
     Cloud::start(config).await.expect("the cloud starts")
 }

@@ -1,7 +1,6 @@
 //! All rules of all watched listeners, with tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::PoisonError;
 
 use aws_sdk_elasticloadbalancingv2::{Client, types};
 
@@ -47,12 +46,17 @@ impl Alb {
         }
     }
 
-    async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
-        let known = Known::new(now, known);
-        let described = match known.listeners(&self.listeners) {
-            Some(listeners) => listeners,
-            None => self.describe_listeners().await?,
+    async fn read_once(&self, now: Timestamp, before: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        let known = Known::new(now, before);
+        let described = async {
+            match known.listeners(&self.listeners) {
+                Some(listeners) => Ok(listeners),
+                None => self.describe_listeners().await,
+            }
         };
+        // At once: a cold start waits for the slower of the two.
+        let (described, homes) = tokio::join!(described, self.homes());
+        let (described, homes) = (described?, homes?);
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
             async move { rules_of(&client, &arn).await }
@@ -66,7 +70,6 @@ impl Alb {
         tagged.sort();
         tagged.dedup();
         let mut tags = tags_of(&self.client, tagged).await?;
-        let homes = self.homes().await?;
         let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
             for rule in &mut rules {
                 let read = tags.remove(&rule.arn.0);
@@ -77,18 +80,17 @@ impl Alb {
             listener.controller = controller
                 .or_else(|| known.balancer(&listener.load_balancer).cloned())
                 .flatten();
-            listener.waker = match (self.wakers.as_slice(), &homes) {
-                ([only], _) => Some(only.clone()),
-                (_, homes) => homes.get(&listener.load_balancer).cloned(),
-            };
+            listener.waker = homes.of(&listener.load_balancer).cloned();
             listener.rules = rules;
             listener
         });
+        let mut listeners: Vec<_> = listeners.collect();
+        self.learn_forwarded_for(&mut listeners, before).await;
         Ok(RouteTable {
             schema: SCHEMA,
             read_at: now,
             swept_at: None,
-            listeners: listeners.collect(),
+            listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,
@@ -148,6 +150,7 @@ impl Alb {
                     port: port.ok_or_else(|| lacks("a listener's port"))?,
                     waker: None,
                     controller: None,
+                    forwarded_for: None,
                     rules: Vec::new(),
                 };
                 found.insert(arn.to_owned(), listener);
@@ -183,36 +186,6 @@ impl Alb {
         }
         found.retain(|arn| !self.listeners.contains(arn));
         Ok(found)
-    }
-
-    /// The waker of each load balancer. A group that no rule names yet belongs to none, so it is asked for again.
-    async fn homes(&self) -> Result<BTreeMap<String, GroupId>, Fault> {
-        let remembered = self.homes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match remembered {
-            Some(homes) => return Ok(homes),
-            None if self.wakers.len() < 2 => return Ok(BTreeMap::new()),
-            None => {}
-        }
-        let arns = self.wakers.iter().map(|waker| waker.0.clone()).collect();
-        let call = self.client.describe_target_groups().set_target_group_arns(Some(arns));
-        let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
-        let mut homes = BTreeMap::new();
-        let mut all = true;
-        for waker in &self.wakers {
-            let group = answer
-                .target_groups()
-                .iter()
-                .find(|group| group.target_group_arn() == Some(&waker.0));
-            let balancers = group.map(|group| group.load_balancer_arns()).unwrap_or_default();
-            all &= !balancers.is_empty();
-            for balancer in balancers {
-                homes.entry(balancer.clone()).or_insert_with(|| waker.clone());
-            }
-        }
-        if all {
-            *self.homes.lock().unwrap_or_else(PoisonError::into_inner) = Some(homes.clone());
-        }
-        Ok(homes)
     }
 }
 

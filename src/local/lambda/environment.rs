@@ -10,6 +10,7 @@ use super::{
     runtime::{Init, Job, Runtime},
 };
 use crate::local::{
+    api::record::FUNCTION_KEY,
     log::Log,
     process::{Processes, Program},
     serve::{Guard, serve},
@@ -132,6 +133,7 @@ fn command(function: &Function, address: &str) -> Command {
         ("AWS_LAMBDA_LOG_STREAM_NAME", address),
     ]);
     command.envs(function.credentials());
+    command.env("AWS_ACCESS_KEY_ID", FUNCTION_KEY);
     command.envs(function.env.iter().map(|(key, value)| (key, value)));
     command
 }
