@@ -79,9 +79,16 @@ async fn of_wakers<L: Ledger>(operator: &Operator<L>, facts: &mut Facts) {
 
     let alb = &operator.driver.gateway;
     let mut unseen = Vec::new();
-    let mut settings = or_note(alb.settings_of(&operator.settings.wakers).await, &mut unseen);
-    for group in &operator.settings.wakers {
-        let settings = settings.remove(group);
+    for given in &operator.settings.wakers {
+        let found = match given.is_name() {
+            true => alb.group_named(&given.0).await,
+            false => alb
+                .settings_of(std::slice::from_ref(given))
+                .await
+                .map(|mut found| found.remove(given)),
+        };
+        let settings = or_note(found, &mut unseen);
+        let group = settings.as_ref().map_or(given, |settings| &settings.id).clone();
         let registered = match &settings {
             Some(_) => match alb.health(&[(group.clone(), true)]).await {
                 Ok(health) => {
@@ -96,7 +103,7 @@ async fn of_wakers<L: Ledger>(operator: &Operator<L>, facts: &mut Facts) {
             None => None,
         };
         let mut waker = WakerFacts {
-            group: group.clone(),
+            group,
             settings,
             registered,
             functions: Vec::new(),
