@@ -12,7 +12,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test bench ci zip tools fmt lint doc templates permissions sam reproducible clean
+.PHONY: help demo build test fuzz bench ci zip tools fmt lint doc templates permissions sam reproducible clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -50,6 +50,11 @@ test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	@scripts/run-tests
 	cargo test --doc
 	cargo test --lib --no-default-features
+
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+fuzz: ## A million hostile events; SEED=NUMBER begins with that story
+	cargo test --test fuzz -- cases=1000000 seed=$(SEED)
 
 bench: tools zip ## Measure the function side by side with others; writes bench/RESULTS.md
 	cargo build --release --manifest-path bench/hello/Cargo.toml

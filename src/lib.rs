@@ -11,6 +11,10 @@ pub mod cli;
 pub mod clock;
 pub mod compute;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod deployed;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod domain;
 #[cfg(feature = "aws")]
 pub mod drive;

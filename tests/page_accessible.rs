@@ -50,6 +50,7 @@ fn all(branding: &Branding) -> BTreeMap<String, String> {
             retry_in_seconds: Some(45),
             advice: Advice::Health,
             wake: Wake::Link,
+            repeat: false,
             was_post,
             trace: Some("Root=1-67891233-abcdef012345678912345678"),
             branding,

@@ -166,7 +166,7 @@ async fn head_has_the_headers_and_no_body() {
     let next = connection.get("/").await;
     assert_eq!(
         (next.status, next.header("content-type")),
-        (503, Some("application/json; charset=utf-8"))
+        (503, Some("application/problem+json"))
     );
     cloud.stop().await;
 }

@@ -63,7 +63,7 @@ impl Aws {
     /// `AWS_REGION` or `AWS_DEFAULT_REGION`. No other source is tried: each costs time at a cold start.
     ///
     /// Endpoints come from `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2`,
-    /// `AWS_ENDPOINT_URL_DYNAMODB` and `AWS_ENDPOINT_URL_CLOUDWATCH`, further roots from the file that `AWS_CA_BUNDLE`
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_CLOUDWATCH` and, for the command line, `AWS_ENDPOINT_URL_LAMBDA`, further roots from the file that `AWS_CA_BUNDLE`
     /// names, which is read once.
     ///
     /// # Errors
@@ -169,6 +169,9 @@ impl Aws {
         elb, aws_sdk_elasticloadbalancingv2, elb);
     client!(/// A client of DynamoDB.
         dynamodb, aws_sdk_dynamodb, dynamodb);
+    #[cfg(feature = "cli")]
+    client!(/// A client of Lambda, for an operator: the function never calls it.
+        lambda, aws_sdk_lambda, lambda);
 
     /// CloudWatch's GetMetricData, in JSON. Source: Amazon CloudWatch user guide, "FAQs on CloudWatch supported protocols".
     pub fn get_metric_data(&self) -> JsonOperation {

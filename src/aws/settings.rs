@@ -16,6 +16,8 @@ pub(super) struct Endpoints {
     pub(super) elb: Option<String>,
     pub(super) dynamodb: Option<String>,
     pub(super) cloudwatch: Option<String>,
+    #[cfg(feature = "cli")]
+    pub(super) lambda: Option<String>,
 }
 
 impl Endpoints {
@@ -27,6 +29,8 @@ impl Endpoints {
             elb: read("AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"),
             dynamodb: read("AWS_ENDPOINT_URL_DYNAMODB"),
             cloudwatch: read("AWS_ENDPOINT_URL_CLOUDWATCH"),
+            #[cfg(feature = "cli")]
+            lambda: read("AWS_ENDPOINT_URL_LAMBDA"),
         }
     }
 }

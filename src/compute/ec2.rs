@@ -1,5 +1,7 @@
 //! EC2 instances.
 
+#[cfg(feature = "cli")]
+mod account;
 mod reading;
 
 use std::collections::HashMap;

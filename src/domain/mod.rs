@@ -3,6 +3,7 @@
 //! [`plan`](plan::plan) decides, [`outcome::applied`] notes what became of an action, and [`record::Record`] is all that
 //! has to be remembered between two looks.
 
+pub mod account;
 pub mod activity;
 pub mod fault;
 pub mod idle;

@@ -57,8 +57,16 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         };
         self.gateway.unpark(parked, route).await?;
         tracing::info!(route = %route, parked = %parked.arn, "no longer managed: restored, and its parked rule deleted");
-        let Some(held) = held else { return Ok(()) };
-        // What is opted in again later is taken as it is found then.
+        match held {
+            Some(held) => self.forget(&held, "its listener rule is no longer opted in").await,
+            None => Ok(()),
+        }
+    }
+
+    /// Under the lease of a rule that is no longer managed: what is opted in again later is taken as it is found then. The
+    /// record is written anew, not deleted, since a look that has read it before would bring a deleted one back.
+    pub(super) async fn forget(&self, held: &Record, why: &str) -> Result<(), LedgerError> {
+        let now = self.clock.now();
         let fresh = Record {
             version: held.version,
             ..Record::new(held.rule.clone(), now)
@@ -67,7 +75,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         let event = Event {
             at: now,
             kind: EventKind::Released,
-            why: "its listener rule is no longer opted in".to_owned(),
+            why: why.to_owned(),
             took: None,
         };
         self.ledger.append(&held.rule, &[event]).await

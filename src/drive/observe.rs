@@ -7,7 +7,7 @@ use crate::compute::Compute;
 use crate::domain::activity::Counted;
 use crate::domain::record::Record;
 use crate::domain::rule::{Action, GroupId, Problem, ResourceId, RouteId, RuleName, Side, final_action};
-use crate::domain::seen::{Parked, RouteSeen, Seen};
+use crate::domain::seen::{GroupHealth, Parked, RouteSeen, Seen};
 use crate::domain::table::RouteTable;
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
@@ -69,21 +69,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         table: &RouteTable,
         claimed: Option<&[ResourceId]>,
     ) -> Result<Seen, LedgerError> {
-        let routes = self.routes(managed, table);
-        let groups = backend(&routes, record, &self.settings.wakers);
-        let health = self.gateway.health(&groups).await;
-        let mut machines: Vec<ResourceId> = match &health {
-            Ok(groups) => groups
-                .iter()
-                .flat_map(|group| &group.targets)
-                .map(|target| target.resource.clone())
-                .collect(),
-            Err(_) => record.snapshot.resources.clone(),
-        };
-        machines.sort();
-        machines.dedup();
-        let mut resources = self.compute.describe(&machines).await;
-        if let Ok(found) = &mut resources
+        let (mut seen, machines) = self.facts(managed, record, table, &[]).await;
+        if let Ok(found) = &mut seen.resources
             && claimed != Some(&machines)
         {
             let rules = Rules::new(table, &self.settings);
@@ -103,10 +90,38 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 machine.other_owner = other;
             }
         }
+        Ok(seen)
+    }
+
+    /// What AWS says, and the ids of the machines it says it of. Writes nothing. `made` are groups that need no asking: they
+    /// are to be made.
+    pub(super) async fn facts(
+        &self,
+        managed: &Managed,
+        record: &Record,
+        table: &RouteTable,
+        made: &[GroupHealth],
+    ) -> (Seen, Vec<ResourceId>) {
+        let routes = self.routes(managed, table);
+        let groups = backend(&routes, record, &self.settings.wakers);
+        let is_made = |group: &GroupId| made.iter().any(|made| made.id == *group);
+        let there: Vec<_> = groups.iter().filter(|(group, _)| !is_made(group)).cloned().collect();
+        let health = self.gateway.health(&there).await;
+        let health = health.map(|seen| seen.into_iter().chain(made.iter().cloned()).collect::<Vec<_>>());
+        let mut machines: Vec<ResourceId> = match &health {
+            Ok(groups) => groups
+                .iter()
+                .flat_map(|group| &group.targets)
+                .map(|target| target.resource.clone())
+                .collect(),
+            Err(_) => record.snapshot.resources.clone(),
+        };
+        machines.sort();
+        machines.dedup();
         let mut seen = Seen {
             record: record.clone(),
             routes,
-            resources,
+            resources: self.compute.describe(&machines).await,
             health,
             counted: None,
         };
@@ -120,7 +135,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 other.map(|group| group.0.clone()).or_else(|| unwatched.clone())
             });
         }
-        Ok(seen)
+        (seen, machines)
     }
 
     pub(super) fn routes(&self, managed: &Managed, table: &RouteTable) -> Vec<RouteSeen> {
@@ -128,7 +143,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         routes.filter_map(|route| self.route(table, route)).collect()
     }
 
-    fn route(&self, table: &RouteTable, id: &RouteId) -> Option<RouteSeen> {
+    pub(super) fn route(&self, table: &RouteTable, id: &RouteId) -> Option<RouteSeen> {
         let (_, rule) = table.find(id)?;
         let side = side(rule, &self.settings.wakers);
         Some(RouteSeen {
@@ -140,7 +155,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     }
 }
 
-fn add_ways(seen: &mut Seen, way: impl Fn(&ResourceId) -> Option<String>) {
+pub(super) fn add_ways(seen: &mut Seen, way: impl Fn(&ResourceId) -> Option<String>) {
     for machine in seen.resources.iter_mut().flatten() {
         if let Some(way) = way(&machine.id) {
             machine.other_way = Some(way);

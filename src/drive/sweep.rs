@@ -56,7 +56,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// When the route table or the ledger cannot be read at all.
     pub async fn sweep(&self) -> Result<Swept, LedgerError> {
         let end = after(self.clock.now(), SWEEP);
-        let table = self.table().await?;
+        let table = self.table_of_tick().await?;
         let rules = Rules::new(&table, &self.settings);
         let all: Vec<&Managed> = rules.iter().collect();
         let names: Vec<RuleName> = all.iter().map(|managed| managed.rule.name.clone()).collect();

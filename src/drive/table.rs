@@ -9,11 +9,13 @@ use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::rule::RouteId;
 use crate::domain::table::RouteTable;
-use crate::domain::time::{after, since};
+use crate::domain::time::{Timestamp, after, since};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules;
 
+/// A Tick that found the table fresh, because somebody else had just read it, says so only this often: it is a write.
+const SWEPT_AGE: Duration = Duration::from_secs(3 * 60);
 /// How often and how long apart the first table is looked for while somebody else reads it.
 const FIRST_TABLE_LOOKS: u32 = 15;
 const FIRST_TABLE_PAUSE: Duration = Duration::from_millis(200);
@@ -22,6 +24,21 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// The route table, renewed when it is older than [`TABLE_AGE`] and nobody else is at it. An older table is served
     /// when the load balancer cannot be read: conditions seldom change, and every write re-reads its rule.
     pub(super) async fn table(&self) -> Result<RouteTable, LedgerError> {
+        self.renewed(None).await
+    }
+
+    /// As [`Driver::table`], for a Tick: notes in the ledger that it was here.
+    pub(super) async fn table_of_tick(&self) -> Result<RouteTable, LedgerError> {
+        let now = self.clock.now();
+        let mut table = self.renewed(Some(now)).await?;
+        if table.swept_at.is_none_or(|swept_at| since(now, swept_at) >= SWEPT_AGE) {
+            table.swept_at = Some(now);
+            self.ledger.store_table(&table).await?;
+        }
+        Ok(table)
+    }
+
+    async fn renewed(&self, swept_at: Option<Timestamp>) -> Result<RouteTable, LedgerError> {
         let stored = self.ledger.load_table().await?.map(|stored| stored.table);
         let now = self.clock.now();
         if let Some(table) = &stored
@@ -33,7 +50,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         match (stored, mine) {
             (Some(table), false) => Ok(table),
             (None, false) => self.first_table().await,
-            (before, true) => match self.read_table(before.as_ref(), before.as_ref()).await {
+            (before, true) => match self.read_and_store(before.as_ref(), before.as_ref(), swept_at).await {
                 Ok(table) => Ok(table),
                 Err(error) => match before {
                     Some(table) => {
@@ -64,8 +81,19 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         before: Option<&RouteTable>,
         known: Option<&RouteTable>,
     ) -> Result<RouteTable, LedgerError> {
+        self.read_and_store(before, known, None).await
+    }
+
+    async fn read_and_store(
+        &self,
+        before: Option<&RouteTable>,
+        known: Option<&RouteTable>,
+        swept_at: Option<Timestamp>,
+    ) -> Result<RouteTable, LedgerError> {
         let mut table = self.gateway.read(self.clock.now(), known).await?;
+        table.swept_at = swept_at;
         if let Some(before) = before {
+            table.swept_at = swept_at.or(before.swept_at);
             table.names.clone_from(&before.names);
             table.ways.clone_from(&before.ways);
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    hash::{DefaultHasher, Hash, Hasher},
     io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -11,6 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{
@@ -24,7 +26,7 @@ use super::{
     seed::{self, Asleep, FUNCTION, Seeded, Site, TABLE},
     serve::Guard,
     shared::Shared,
-    world::{HealthCheck, Settings, World},
+    world::{Deployed, HealthCheck, LATEST, Settings, World},
 };
 
 /// Writes what a sleeping rule needs beyond load balancer and instance: the ledger's records, into the world's table
@@ -46,6 +48,8 @@ pub struct Config {
     /// The quota of rules and of target groups on the load balancer.
     pub quota: usize,
     pub sites: Vec<Site>,
+    /// Programs on instances that no rule leads to: for `create`.
+    pub spares: Vec<Site>,
     pub bootstrap: PathBuf,
     pub seed: u64,
     /// Of the sites' target groups.
@@ -83,6 +87,7 @@ impl Config {
             metrics_delay: second(60),
             quota: 100,
             sites: Vec::new(),
+            spares: Vec::new(),
             bootstrap: bootstrap.into(),
             seed: 1,
             // What `doctor` recommends: AWS's defaults can take 150 s.
@@ -184,6 +189,7 @@ impl Cloud {
             yesterday,
             address.port(),
             &config.sites,
+            &config.spares,
             config.boot,
             config.idle,
             &config.check,
@@ -192,11 +198,14 @@ impl Cloud {
             seed_asleep(&mut world, now, &seeded.sites);
         }
         let function = function(&config, bootstrap, &seeded, api_address, &world.settings.region);
+        deploy(&mut world, &function, &seeded)?;
         let commands: BTreeMap<String, Site> = seeded
             .sites
             .iter()
-            .zip(&config.sites)
-            .map(|(seeded, site)| (seeded.instance.clone(), site.clone()))
+            .map(|site| &site.instance)
+            .chain(&seeded.spares)
+            .zip(config.sites.iter().chain(&config.spares))
+            .map(|(instance, site)| (instance.clone(), site.clone()))
             .collect();
         let lambda = Lambda::new(function, clock, Arc::clone(&log), processes.clone());
         let instances = Instances::new(commands, processes.clone(), Arc::clone(&log));
@@ -284,6 +293,38 @@ fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAdd
         reap: config.reap,
         freeze: config.freeze,
     }
+}
+
+/// The function as Lambda's API shows it: its alias stands on `$LATEST`, and the waker target group may invoke it.
+fn deploy(world: &mut World, function: &Function, seeded: &Seeded) -> Result<(), super::world::Failure> {
+    let (arn, alias) = function.arn.rsplit_once(':').unwrap_or((&function.arn, "live"));
+    world.deploy(Deployed {
+        name: function.name.clone(),
+        arn: arn.to_owned(),
+        timeout: function.timeout.as_secs(),
+        environment: function.env.iter().cloned().collect(),
+        state: "Active".to_owned(),
+        latest: digest(&function.bootstrap),
+        versions: Vec::new(),
+        aliases: BTreeMap::from([(alias.to_owned(), LATEST.to_owned())]),
+        policies: BTreeMap::new(),
+    });
+    let permission = json!({
+        "StatementId": "waker",
+        "Action": "lambda:InvokeFunction",
+        "Principal": "elasticloadbalancing.amazonaws.com",
+        "SourceArn": seeded.waker,
+    });
+    world.add_permission(&function.name, Some(alias), &permission).map(drop)
+}
+
+/// Another file has another digest. The file itself is not read: built for debugging it is large.
+fn digest(bootstrap: &Path) -> String {
+    let meta = bootstrap.metadata();
+    let known = meta.as_ref().map(|meta| (meta.len(), meta.modified().ok()));
+    let mut hasher = DefaultHasher::new();
+    (bootstrap, known.ok()).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn executable(path: &Path) -> Result<PathBuf, StartError> {

@@ -65,11 +65,13 @@ impl Cloud {
             port: 80,
             waker: Some(GroupId(self.waker.clone())),
             controller: None,
+            forwarded_for: None,
             rules: of(arn),
         });
         RouteTable {
             schema: SCHEMA,
             read_at: stamp(now),
+            swept_at: None,
             listeners: listeners.collect(),
             names: BTreeMap::new(),
             loose: BTreeMap::new(),

@@ -144,6 +144,7 @@ fn table(read_at: Timestamp, rules: usize) -> RouteTable {
     let table = serde_json::json!({
         "schema": SCHEMA,
         "read_at": read_at,
+        "swept_at": read_at,
         "listeners": [{"arn": "l", "load_balancer": "b", "port": 80, "waker": null, "controller": null, "rules": rules}],
     });
     serde_json::from_value(table).unwrap()

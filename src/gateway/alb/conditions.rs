@@ -59,6 +59,19 @@ pub(super) fn parked(random: u64) -> Vec<types::RuleCondition> {
     ]
 }
 
+/// The conditions of a site: its host, and the pattern of its path if it has only a part of it.
+#[cfg(feature = "cli")]
+pub(super) fn of_site(host: &str, path: Option<&str>) -> Vec<types::RuleCondition> {
+    let host = types::HostHeaderConditionConfig::builder().values(host).build();
+    let condition = |field: &str| types::RuleCondition::builder().field(field);
+    let path = path.map(|path| {
+        let pattern = types::PathPatternConditionConfig::builder().values(path).build();
+        condition("path-pattern").path_pattern_config(pattern).build()
+    });
+    let host = condition("host-header").host_header_config(host).build();
+    std::iter::once(host).chain(path).collect()
+}
+
 /// Whether no request meets these: all of [`parked`] is there, whatever else is.
 pub(super) fn are_parked(conditions: &[Condition]) -> bool {
     let only = |values: Option<&Vec<String>>, value: &str| values.is_some_and(|values| *values == [value]);

@@ -5,11 +5,16 @@
 //! rule slept stays changed.
 
 mod actions;
+#[cfg(feature = "cli")]
+mod adopt;
 mod conditions;
+mod forwarded;
 mod health;
 mod homes;
 mod park;
 mod read;
+#[cfg(feature = "cli")]
+mod settings;
 #[cfg(test)]
 mod tests;
 

@@ -46,12 +46,17 @@ impl Alb {
         }
     }
 
-    async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
-        let known = Known::new(now, known);
-        let described = match known.listeners(&self.listeners) {
-            Some(listeners) => listeners,
-            None => self.describe_listeners().await?,
+    async fn read_once(&self, now: Timestamp, before: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        let known = Known::new(now, before);
+        let described = async {
+            match known.listeners(&self.listeners) {
+                Some(listeners) => Ok(listeners),
+                None => self.describe_listeners().await,
+            }
         };
+        // At once: a cold start waits for the slower of the two.
+        let (described, homes) = tokio::join!(described, self.homes());
+        let (described, homes) = (described?, homes?);
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
             async move { rules_of(&client, &arn).await }
@@ -65,7 +70,6 @@ impl Alb {
         tagged.sort();
         tagged.dedup();
         let mut tags = tags_of(&self.client, tagged).await?;
-        let homes = self.homes().await?;
         let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
             for rule in &mut rules {
                 let read = tags.remove(&rule.arn.0);
@@ -80,10 +84,13 @@ impl Alb {
             listener.rules = rules;
             listener
         });
+        let mut listeners: Vec<_> = listeners.collect();
+        self.learn_forwarded_for(&mut listeners, before).await;
         Ok(RouteTable {
             schema: SCHEMA,
             read_at: now,
-            listeners: listeners.collect(),
+            swept_at: None,
+            listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,
@@ -143,6 +150,7 @@ impl Alb {
                     port: port.ok_or_else(|| lacks("a listener's port"))?,
                     waker: None,
                     controller: None,
+                    forwarded_for: None,
                     rules: Vec::new(),
                 };
                 found.insert(arn.to_owned(), listener);
@@ -153,24 +161,30 @@ impl Alb {
 
     /// What listeners lead to that share a load balancer with those of the table.
     pub(super) async fn unwatched_routes(&self, table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
+        let mut found = Vec::new();
+        for listener in self.unwatched_listeners(table).await? {
+            for rule in rules_of(&self.client, &listener).await? {
+                let groups = rule.actions.iter().flat_map(|action| action.groups());
+                found.extend(groups.map(|(group, _)| (group, rule.arn.clone())));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The listeners that share a load balancer with those of the table and are not watched.
+    pub(super) async fn unwatched_listeners(&self, table: &RouteTable) -> Result<Vec<String>, Fault> {
         let balancers: BTreeSet<&str> = table.listeners.iter().map(|one| one.load_balancer.as_str()).collect();
         let mut found = Vec::new();
         for balancer in balancers {
             let call = self.client.describe_listeners().load_balancer_arn(balancer);
             let mut pages = call.into_paginator().send();
             while let Some(page) = pages.next().await {
-                for listener in page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?.listeners() {
-                    let arn = listener.listener_arn().unwrap_or_default();
-                    if self.listeners.iter().any(|watched| watched == arn) {
-                        continue;
-                    }
-                    for rule in rules_of(&self.client, arn).await? {
-                        let groups = rule.actions.iter().flat_map(|action| action.groups());
-                        found.extend(groups.map(|(group, _)| (group, rule.arn.clone())));
-                    }
-                }
+                let page = page.map_err(|error| fault(DESCRIBE_LISTENERS, error))?;
+                let arns = page.listeners().iter().filter_map(|listener| listener.listener_arn());
+                found.extend(arns.map(str::to_owned));
             }
         }
+        found.retain(|arn| !self.listeners.contains(arn));
         Ok(found)
     }
 }

@@ -39,11 +39,13 @@ fn table() -> RouteTable {
         port: 80,
         waker: Some(GroupId(WAKER.to_owned())),
         controller: None,
+        forwarded_for: None,
         rules: vec![rule],
     };
     RouteTable {
         schema: crate::domain::record::SCHEMA,
         read_at: Timestamp::UNIX_EPOCH,
+        swept_at: None,
         listeners: vec![listener],
         names: BTreeMap::new(),
         loose: BTreeMap::new(),

@@ -31,6 +31,8 @@ const PK: &str = "table";
 const HEAD: &str = "routes";
 const CLAIM: &str = "claim";
 const NAME: &str = "table routes";
+/// An attribute of the head that versions before it neither read nor write.
+const SWEPT_AT: &str = "swept_at";
 
 /// Bytes of JSON in one item: DynamoDB's 400 KB (409,600 bytes; developer guide, "Quotas") less room for names and keys.
 const PART: usize = 390_000;
@@ -88,7 +90,11 @@ impl DynamoDb {
             let schema = read_number(&head, NAME, "schema")?;
             known(NAME, schema)?;
             let version: u64 = read_number(&head, NAME, "read_at")?;
-            let read_at = Timestamp::from_nanosecond(version.into()).map_err(|error| unreadable(NAME, error))?;
+            let read_at = moment(version)?;
+            let swept_at = match head.contains_key(SWEPT_AT) {
+                true => Some(moment(read_number(&head, NAME, SWEPT_AT)?)?),
+                false => None,
+            };
             let parts = Parts::of(&head)?;
             let table = match self.cached(&parts.generation) {
                 Some(table) => table,
@@ -97,7 +103,11 @@ impl DynamoDb {
                     None => continue,
                 },
             };
-            let table = RouteTable { read_at, ..table };
+            let table = RouteTable {
+                read_at,
+                swept_at,
+                ..table
+            };
             self.remember(parts, &table);
             return Ok(Some(StoredTable { version, table }));
         }
@@ -145,6 +155,7 @@ impl DynamoDb {
     pub(super) async fn store_routes(&self, table: &RouteTable) -> Result<(), LedgerError> {
         let timeless = RouteTable {
             read_at: Timestamp::UNIX_EPOCH,
+            swept_at: None,
             ..table.clone()
         };
         let body = encode(NAME, &timeless)?;
@@ -171,8 +182,12 @@ impl DynamoDb {
     /// Makes this the table unless a later one is there ([`LedgerError::Lost`]).
     async fn turn_head(&self, table: &RouteTable, parts: &Parts) -> Result<(), LedgerError> {
         let request = self.client.put_item().table_name(&self.table);
+        let request = request.set_item(Some(keys(PK, HEAD)));
+        let request = match table.swept_at {
+            Some(swept_at) => request.item(SWEPT_AT, nanoseconds(swept_at)),
+            None => request,
+        };
         let request = request
-            .set_item(Some(keys(PK, HEAD)))
             .item("read_at", nanoseconds(table.read_at))
             .item("schema", number(table.schema))
             .item("generation", text(&parts.generation))
@@ -248,6 +263,10 @@ impl DynamoDb {
             },
         }
     }
+}
+
+fn moment(nanoseconds: u64) -> Result<Timestamp, LedgerError> {
+    Timestamp::from_nanosecond(nanoseconds.into()).map_err(|error| unreadable(NAME, error))
 }
 
 /// Pieces of at most `most` bytes, cut between characters.

@@ -1,4 +1,4 @@
-//! EC2: describe, start, stop and tag instances.
+//! EC2: describe, start, stop and tag instances; their volumes.
 
 use std::collections::BTreeMap;
 
@@ -42,6 +42,13 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
             world.tag_instances(&texts(params, "ResourceId"), &tags)?;
             Ok(json!({ "return": true }))
         }
+        "DeleteTags" => {
+            let keys = list(params, "Tag");
+            let keys = keys.iter().filter_map(|tag| tag["Key"].as_str().map(str::to_owned));
+            world.untag_instances(&texts(params, "ResourceId"), &keys.collect::<Vec<_>>())?;
+            Ok(json!({ "return": true }))
+        }
+        "DescribeVolumes" => volumes(world, params),
         _ => Err(unknown_call("EC2", name)),
     }
 }
@@ -95,6 +102,38 @@ fn describe(world: &mut World, now: Timestamp, params: &Map<String, Value>) -> A
     Ok(json!({ "reservationSet": page, "nextToken": next }))
 }
 
+/// The root volumes of instances: one each.
+fn volumes(world: &World, params: &Map<String, Value>) -> Answer {
+    let filters = list(params, "Filter");
+    let mut rows = Vec::new();
+    for instance in world.instances() {
+        let attached = |filter: &Value| {
+            let values = filter["Value"].as_array().into_iter().flatten();
+            let mut values = values.filter_map(Value::as_str);
+            match filter["Name"].as_str() {
+                Some("attachment.instance-id") => Ok(values.any(|pattern| wildcard(pattern, &instance.id))),
+                other => {
+                    let message = format!("The filter '{}' is invalid", other.unwrap_or_default());
+                    Err(Failure::refused("InvalidParameterValue", message))
+                }
+            }
+        };
+        let passed: Result<Vec<bool>, Failure> = filters.iter().map(attached).collect();
+        if !passed?.into_iter().all(|passed| passed) {
+            continue;
+        }
+        let key = Some(&world.faults.encrypted_with).filter(|key| !key.is_empty());
+        rows.push(json!({
+            "volumeId": instance.id.replacen("i-", "vol-", 1),
+            "status": "in-use",
+            "encrypted": key.is_some(),
+            "kmsKeyId": key,
+            "attachmentSet": [{ "instanceId": instance.id, "device": "/dev/xvda", "status": "attached" }],
+        }));
+    }
+    Ok(json!({ "volumeSet": rows }))
+}
+
 fn passes(instance: &Instance, life: &Life, filters: &[Value]) -> Result<bool, Failure> {
     for filter in filters {
         let name = filter["Name"].as_str().unwrap_or_default();
@@ -144,6 +183,7 @@ fn row(world: &World, instance: &Instance, life: &Life) -> Value {
         "launchTime": life.launched.strftime("%Y-%m-%dT%H:%M:%S.000Z").to_string(),
         "placement": { "availabilityZone": format!("{}a", world.settings.region), "tenancy": "default" },
         "monitoring": { "state": "disabled" },
+        "vpcId": "vpc-00000000000local",
         "privateIpAddress": instance.address,
         "architecture": "x86_64",
         "rootDeviceType": "ebs",

@@ -16,7 +16,17 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
     match name {
         "DescribeLoadBalancers" => balancers(world, params),
         "DescribeListeners" => listeners(world, params),
+        "DescribeAccountLimits" => Ok(limits(world)),
         "DescribeRules" => rules(world, now, params),
+        "DescribeLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
+        "ModifyLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            groups::put_pairs(&mut balancer.attributes, params);
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
         "CreateRule" => {
             let listener = required(params, "ListenerArn")?;
             let priority = required(params, "Priority")?.parse().unwrap_or(0);
@@ -151,6 +161,19 @@ fn balancers(world: &World, params: &Map<String, Value>) -> Answer {
     });
     let (page, next) = page(rows.collect(), params)?;
     Ok(json!({ "LoadBalancers": page, "NextMarker": next }))
+}
+
+/// Those that somebody could ask for here. Source: Elastic Load Balancing API reference, `Limit`.
+fn limits(world: &World) -> Value {
+    let quota = world.settings.quota;
+    let all = [
+        ("rules-per-application-load-balancer", quota),
+        ("target-groups-per-application-load-balancer", quota),
+        ("target-groups-per-action-on-application-load-balancer", 5),
+        ("condition-values-per-alb-rule", 5),
+    ];
+    let rows = all.map(|(name, max)| json!({ "Name": name, "Max": max.to_string() }));
+    json!({ "Limits": rows })
 }
 
 fn listeners(world: &World, params: &Map<String, Value>) -> Answer {

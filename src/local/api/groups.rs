@@ -1,5 +1,6 @@
 //! ELBv2: target groups, targets and target health.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,6 +20,7 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
         "DescribeTargetGroups" => describe(world, params),
         "DescribeTargetHealth" => health(world, params),
         "CreateTargetGroup" => create(world, params),
+        "ModifyTargetGroup" => modify(world, params),
         "DeleteTargetGroup" => {
             world.delete_target_group(&required(params, "TargetGroupArn")?)?;
             Ok(json!({}))
@@ -33,26 +35,27 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
         }
         "DescribeTargetGroupAttributes" => {
             let group = world.require_group(&required(params, "TargetGroupArn")?)?;
-            Ok(json!({ "Attributes": pairs(group) }))
+            Ok(json!({ "Attributes": pairs(&group.attributes) }))
         }
         "ModifyTargetGroupAttributes" => {
             let group = world.target_group_mut(&required(params, "TargetGroupArn")?)?;
-            for pair in list(params, "Attributes") {
-                let part = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
-                group.attributes.insert(part("Key"), part("Value"));
-            }
-            Ok(json!({ "Attributes": pairs(group) }))
+            put_pairs(&mut group.attributes, params);
+            Ok(json!({ "Attributes": pairs(&group.attributes) }))
         }
         _ => Err(unknown_call("Elastic Load Balancing", name)),
     }
 }
 
-fn pairs(group: &TargetGroup) -> Vec<Value> {
-    group
-        .attributes
-        .iter()
-        .map(|(key, value)| json!({ "Key": key, "Value": value }))
-        .collect()
+pub(super) fn pairs(attributes: &BTreeMap<String, String>) -> Vec<Value> {
+    let pair = |(key, value)| json!({ "Key": key, "Value": value });
+    attributes.iter().map(pair).collect()
+}
+
+pub(super) fn put_pairs(attributes: &mut BTreeMap<String, String>, params: &Map<String, Value>) {
+    for pair in list(params, "Attributes") {
+        let part = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
+        attributes.insert(part("Key"), part("Value"));
+    }
 }
 
 fn targets(params: &Map<String, Value>) -> Vec<(String, Option<u16>)> {
@@ -152,35 +155,20 @@ fn create(world: &mut World, params: &Map<String, Value>) -> Answer {
             ));
         }
     };
-    let number = |key: &str, default: u64| match text(params, key) {
-        None => Ok(default),
-        Some(value) => value
-            .parse()
-            .map_err(|_| Failure::refused("ValidationError", format!("{key} '{value}' is not a number"))),
-    };
-    let default = HealthCheck {
-        enabled: kind != TargetKind::Lambda,
-        ..HealthCheck::default()
-    };
-    let check = HealthCheck {
-        enabled: text(params, "HealthCheckEnabled").map_or(default.enabled, |value| value == "true"),
-        path: text(params, "HealthCheckPath").unwrap_or(default.path),
-        interval: Duration::from_secs(number("HealthCheckIntervalSeconds", default.interval.as_secs())?),
-        timeout: Duration::from_secs(number("HealthCheckTimeoutSeconds", default.timeout.as_secs())?),
-        healthy: number("HealthyThresholdCount", default.healthy.into())? as u32,
-        unhealthy: number("UnhealthyThresholdCount", default.unhealthy.into())? as u32,
-        codes: params
-            .get("Matcher")
-            .and_then(|m| m["HttpCode"].as_str())
-            .map_or(default.codes, str::to_owned),
-    };
+    let check = checked(
+        params,
+        HealthCheck {
+            enabled: kind != TargetKind::Lambda,
+            ..HealthCheck::default()
+        },
+    )?;
     let lambda = kind == TargetKind::Lambda;
     let protocol = if lambda {
         String::new()
     } else {
         required(params, "Protocol")?
     };
-    let port = if lambda { 0 } else { number("Port", 0)? as u16 };
+    let port = if lambda { 0 } else { number(params, "Port", 0)? as u16 };
     if !lambda && port == 0 {
         return Err(Failure::refused("ValidationError", "A port must be specified"));
     }
@@ -189,4 +177,57 @@ fn create(world: &mut World, params: &Map<String, Value>) -> Answer {
         world.add_elb_tags(&arn, &tags(params))?;
     }
     Ok(json!({ "TargetGroups": [row(world, world.require_group(&arn)?)] }))
+}
+
+fn modify(world: &mut World, params: &Map<String, Value>) -> Answer {
+    let arn = required(params, "TargetGroupArn")?;
+    let check = checked(params, world.require_group(&arn)?.check.clone())?;
+    world.target_group_mut(&arn)?.check = check;
+    Ok(json!({ "TargetGroups": [row(world, world.require_group(&arn)?)] }))
+}
+
+/// The health check that a call asks for; what it leaves out stays as it is. The ranges are AWS's, and hold for what is
+/// given: a local cloud may begin with a quicker check than AWS allows.
+fn checked(params: &Map<String, Value>, before: HealthCheck) -> Result<HealthCheck, Failure> {
+    let within = |key: &str, default: u64, low: u64, high: u64| {
+        let value = number(params, key, default)?;
+        match text(params, key) {
+            Some(_) if !(low..=high).contains(&value) => {
+                let message = format!("{key} must be between {low} and {high}");
+                Err(Failure::refused("ValidationError", message))
+            }
+            Some(_) | None => Ok(value),
+        }
+    };
+    // Less than a second is lost in whole ones.
+    let seconds = |key: &str, default: Duration, low: u64, high: u64| match text(params, key) {
+        Some(_) => within(key, 0, low, high).map(Duration::from_secs),
+        None => Ok(default),
+    };
+    let check = HealthCheck {
+        enabled: text(params, "HealthCheckEnabled").map_or(before.enabled, |value| value == "true"),
+        path: text(params, "HealthCheckPath").unwrap_or(before.path),
+        interval: seconds("HealthCheckIntervalSeconds", before.interval, 5, 300)?,
+        timeout: seconds("HealthCheckTimeoutSeconds", before.timeout, 2, 120)?,
+        healthy: within("HealthyThresholdCount", before.healthy.into(), 2, 10)? as u32,
+        unhealthy: within("UnhealthyThresholdCount", before.unhealthy.into(), 2, 10)? as u32,
+        codes: params
+            .get("Matcher")
+            .and_then(|m| m["HttpCode"].as_str())
+            .map_or(before.codes, str::to_owned),
+    };
+    let given = ["HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds"];
+    if given.iter().any(|key| params.contains_key(*key)) && check.timeout >= check.interval {
+        let message = "Health check interval must be greater than the timeout.";
+        return Err(Failure::refused("ValidationError", message));
+    }
+    Ok(check)
+}
+
+fn number(params: &Map<String, Value>, key: &str, default: u64) -> Result<u64, Failure> {
+    let Some(value) = text(params, key) else {
+        return Ok(default);
+    };
+    let invalid = |_| Failure::refused("ValidationError", format!("{key} '{value}' is not a number"));
+    value.parse().map_err(invalid)
 }

@@ -7,6 +7,7 @@ mod dynamodb;
 mod ec2;
 mod elb;
 mod groups;
+mod lambda;
 mod query;
 pub mod record;
 
@@ -56,12 +57,21 @@ async fn answer(
         let (status, value) = control::answer(&shared, &head.method, path, &body).await;
         return respond(status, "application/json", value.to_string(), "");
     }
-    if head.method != Method::POST || (path != "/" && !path.starts_with(CLOUDWATCH)) {
+    let of_lambda = lambda::parse(&head.method, path, head.uri.query(), &body);
+    if of_lambda.is_none() && (head.method != Method::POST || (path != "/" && !path.starts_with(CLOUDWATCH))) {
         let message = format!("the local cloud serves POST / and /_local/, not {} {path}", head.method);
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let call = match called(path, target, &body) {
+    let call = match of_lambda {
+        Some((name, params)) => Ok(Call {
+            wire: Wire::Lambda,
+            name: name.to_owned(),
+            params,
+        }),
+        None => called(path, target, &body),
+    };
+    let call = match call {
         Ok(call) => call,
         Err((wire, failure)) => return refuse(wire, &failure, None, "unknown"),
     };
@@ -81,6 +91,7 @@ async fn answer(
                 Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
                 Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
                 Service::CloudWatch => cloudwatch::call(&world, now, &call.name, &call.params),
+                Service::Lambda => lambda::call(&mut world, &call.name, &call.params),
             });
         world.note_call(now, &call.name, result.as_ref().err());
         let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
@@ -108,6 +119,7 @@ enum Wire {
     CloudWatchJson,
     /// By the SDKs that prefer CBOR.
     CloudWatchCbor,
+    Lambda,
 }
 
 impl Wire {
@@ -117,6 +129,7 @@ impl Wire {
             Self::Elb => Service::Elb,
             Self::DynamoDb => Service::DynamoDb,
             Self::CloudWatchJson | Self::CloudWatchCbor => Service::CloudWatch,
+            Self::Lambda => Service::Lambda,
         }
     }
 }
@@ -214,6 +227,7 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
     let root = format!("{}Response", call.name);
     match call.wire {
         Wire::DynamoDb | Wire::CloudWatchJson => respond(200, JSON, content.to_string(), id),
+        Wire::Lambda => respond(200, "application/json", content.to_string(), id),
         Wire::CloudWatchCbor => respond(200, CBOR, cbor::encode(&content), id),
         Wire::Ec2 => {
             let mut answer = json!({ "requestId": id });
@@ -252,6 +266,13 @@ fn refuse(wire: Wire, failure: &Failure, stored: Option<Value>, id: &str) -> Res
             // The code of the older protocol, which SDKs prefer.
             let compatible = HeaderValue::from_str(&format!("{code};{side}"))?;
             refusal.headers_mut().insert("x-amzn-query-error", compatible);
+            Ok(refusal)
+        }
+        Wire::Lambda => {
+            let answer = json!({ "Type": if *status < 500 { "User" } else { "Service" }, "Message": message });
+            let mut refusal = respond(*status, "application/json", answer.to_string(), id)?;
+            let kind = HeaderValue::from_str(code)?;
+            refusal.headers_mut().insert("x-amzn-errortype", kind);
             Ok(refusal)
         }
         Wire::DynamoDb => {
@@ -302,7 +323,7 @@ fn respond(status: u16, kind: &str, body: impl Into<Bytes>, id: &str) -> Result<
 /// The refusal of a call that the local cloud does not serve.
 fn unknown_call(service: &str, name: &str) -> Failure {
     let code = match service {
-        "DynamoDB" | "CloudWatch" => "UnknownOperationException",
+        "DynamoDB" | "CloudWatch" | "Lambda" => "UnknownOperationException",
         _ => "InvalidAction",
     };
     Failure::refused(

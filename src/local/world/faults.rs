@@ -19,6 +19,8 @@ pub struct Faults {
     pub no_capacity: bool,
     /// A start is accepted, and the instance falls back to `stopped` (as with a KMS key that may not be used).
     pub falls_back: bool,
+    /// The volumes of all instances are encrypted with the KMS key of this ARN; empty is not encrypted.
+    pub encrypted_with: String,
     /// The share (0 to 1) of writing calls that take effect while their answer is lost with the connection.
     pub lost_response: f64,
     /// The calls whose answers can be lost; none named is all that write.

@@ -255,6 +255,18 @@ impl World {
         Ok(())
     }
 
+    /// `DeleteTags` of EC2: whatever the values are.
+    pub fn untag_instances(&mut self, ids: &[String], keys: &[String]) -> Result<(), Failure> {
+        self.must_exist(ids)?;
+        for id in ids {
+            let Some(instance) = self.instances.get_mut(id) else {
+                continue;
+            };
+            instance.tags.retain(|key, _| !keys.contains(key));
+        }
+        Ok(())
+    }
+
     /// Boots and shutdowns that are due become states; called by `advance`.
     pub(super) fn advance_instances(&mut self, now: Timestamp) {
         for instance in self.instances.values_mut() {

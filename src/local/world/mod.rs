@@ -4,6 +4,7 @@
 //! Calls are methods named after AWS's. Things that happen by themselves happen in [`World::advance`], which also says
 //! what whoever owns the real side (programs, probes) has to do.
 
+mod deployed;
 pub mod expression;
 mod failure;
 mod faults;
@@ -27,6 +28,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use deployed::{Deployed, LATEST};
 pub use failure::Failure;
 pub use faults::{Buckets, Faults};
 pub use group::{HealthCheck, Target, TargetGroup, TargetKind};
@@ -35,7 +37,7 @@ pub use instance::{Change, Instance, Life, Power};
 pub use metrics::{Metrics, Wanted};
 pub use past::Past;
 pub use route::{Pick, Routed, group_arns, is_authenticate};
-pub use rule::{Balancer, Listener, NewRule, Rule, RuleView};
+pub use rule::{Balancer, FORWARDED_FOR, Listener, NewRule, Rule, RuleView};
 pub use table::{Item, Key, Table, key_item};
 
 /// What stays the same over a world's life.
@@ -106,6 +108,7 @@ pub struct World {
     listeners: Vec<Listener>,
     rules: Vec<Rule>,
     groups: Vec<TargetGroup>,
+    deployed: Option<Deployed>,
     buckets: Buckets,
     rng: fastrand::Rng,
     effects: Vec<Effect>,
@@ -131,6 +134,7 @@ impl World {
             listeners: Vec::new(),
             rules: Vec::new(),
             groups: Vec::new(),
+            deployed: None,
             buckets: Buckets::default(),
             effects: Vec::new(),
             announced: BTreeMap::new(),
@@ -171,12 +175,14 @@ impl World {
                 Service::Ec2 => Failure::trouble(403, "UnauthorizedOperation", message),
                 Service::Elb | Service::CloudWatch => Failure::trouble(403, "AccessDenied", message),
                 Service::DynamoDb => Failure::refused("AccessDeniedException", message),
+                Service::Lambda => Failure::trouble(403, "AccessDeniedException", message),
             });
         }
         if self.faults.broken.iter().any(|broken| broken == call) {
             let code = match service {
                 Service::Elb => "InternalFailure",
                 Service::CloudWatch => "InternalServiceFault",
+                Service::Lambda => "ServiceException",
                 Service::Ec2 | Service::DynamoDb => "InternalError",
             };
             return Err(Failure::trouble(500, code, "An internal error has occurred"));
@@ -184,6 +190,7 @@ impl World {
         if self.faults.throttle && !self.buckets.take(now, call, filtered) {
             return Err(match service {
                 Service::Ec2 => Failure::trouble(503, "RequestLimitExceeded", "Request limit exceeded."),
+                Service::Lambda => Failure::trouble(429, "TooManyRequestsException", "Rate exceeded"),
                 Service::Elb | Service::DynamoDb | Service::CloudWatch => {
                     Failure::refused("Throttling", "Rate exceeded")
                 }
@@ -284,6 +291,7 @@ pub enum Service {
     Elb,
     DynamoDb,
     CloudWatch,
+    Lambda,
 }
 
 impl Service {
@@ -294,6 +302,7 @@ impl Service {
             Self::Elb => "elasticloadbalancing",
             Self::DynamoDb => "dynamodb",
             Self::CloudWatch => "cloudwatch",
+            Self::Lambda => "lambda",
         }
     }
 }
