@@ -1,5 +1,5 @@
 //! What an operator's commands write and read, against a real moto: the wire format is AWS's.
-//! Seen red with another health check, without the path, and with the tags left at a release.
+//! Seen red with another health check, and with the tags left at a release.
 #![cfg(all(feature = "cli", feature = "lambda"))]
 
 mod support;

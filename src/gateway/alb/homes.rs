@@ -49,7 +49,9 @@ impl Alb {
                 let mut homes = BTreeMap::new();
                 // Of two on one load balancer the one that is given first.
                 for given in &self.wakers {
-                    let found = described.iter().find(|(waker, _)| waker.is_among(std::slice::from_ref(given)));
+                    let found = described
+                        .iter()
+                        .find(|(waker, _)| waker.is_among(std::slice::from_ref(given)));
                     if let Some((waker, Some(home))) = found {
                         homes.entry(home.clone()).or_insert_with(|| waker.clone());
                     }
