@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 BOOTSTRAP := target/release/bootstrap
+# A panic ends the process, so nothing unwinds, and tables that say how would be a tenth of the zip.
+SHIPPED := -C force-unwind-tables=no
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
 .PHONY: help demo build test bench ci zip tools fmt lint doc clean
@@ -23,6 +25,7 @@ build: $(BOOTSTRAP) ## Build the function and the command line
 	cargo build --bin proxymanager
 
 .PHONY: $(BOOTSTRAP)
+$(BOOTSTRAP): export RUSTFLAGS := $(SHIPPED)
 $(BOOTSTRAP):
 	cargo build --release --no-default-features --features lambda --bin bootstrap
 
@@ -34,8 +37,9 @@ test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	cargo test --doc
 	cargo test --lib --no-default-features
 
-bench: tools $(BOOTSTRAP) ## What a Tick asks of AWS, and what a month of a hundred rules costs
-	cargo test --test calls -- --nocapture
+bench: tools zip ## Measure the function side by side with others; writes bench/RESULTS.md
+	cargo build --release --manifest-path bench/hello/Cargo.toml
+	cargo bench --profile dev --bench results
 
 fmt:
 	cargo fmt --check

@@ -200,7 +200,8 @@ const look = () => { if (!document.hidden && Date.now() - asked > 2000 && state.
 document.addEventListener('visibilitychange', look);
 addEventListener('online', look);
 addEventListener('pageshow', event => { if (event.persisted) { leaving = false; ask(); } });
-$('wake').addEventListener('click', event => { event.preventDefault(); leave(); });
+const link = document.querySelector('#wake a');
+if (link) link.addEventListener('click', event => { event.preventDefault(); leave(); });
 
 render();
 setInterval(render, 1000);

@@ -74,7 +74,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
     let now = SystemClock.now();
     let value = Value::Array(
         rows.iter()
-            .map(|(managed, record)| report::json(managed, record))
+            .map(|(managed, record)| report::json(now, managed, record))
             .collect(),
     );
     print(format, &value, || {
@@ -97,7 +97,7 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
     let managed = context.rule(name).await?;
     let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Inspect).await?;
     let now = SystemClock.now();
-    print(format, &report::json(&managed, &record), || {
+    print(format, &report::json(now, &managed, &record), || {
         let mut table = table(&[]);
         let mut row = |key: &str, value: String| {
             if !value.is_empty() {
@@ -119,6 +119,15 @@ pub async fn status(context: &Context, name: &str, format: Format) -> Result<(),
         row(
             "last request",
             record.last_request.map(report::time).unwrap_or_default(),
+        );
+        row(
+            "woken today",
+            managed
+                .rule
+                .policy
+                .wakes_per_day
+                .map(|most| format!("{} of {most} times, by requests", record.woken_today.on(now)))
+                .unwrap_or_default(),
         );
         row("last use", record.last_use.map(report::time).unwrap_or_default());
         row(
@@ -197,7 +206,7 @@ pub async fn keep_awake(
     let stimulus = Stimulus::KeepAwake { until, who };
     let record = context.driver.look(&managed, &stimulus, Effort::Fresh).await?.record;
     match format {
-        Format::Json => line(format_args!("{:#}", report::json(&managed, &record))),
+        Format::Json => line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record))),
         Format::Table => {
             let name = &managed.rule.name;
             match record.keep_awake_until {
@@ -300,7 +309,7 @@ pub async fn want(
             .record;
     }
     if format == Format::Json {
-        line(format_args!("{:#}", report::json(&managed, &record)));
+        line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record)));
     }
     Ok(())
 }

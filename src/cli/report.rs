@@ -11,7 +11,7 @@ use crate::domain::time::{Timestamp, since};
 use crate::rules::Managed;
 
 /// What a script gets.
-pub fn json(managed: &Managed, record: &Record) -> Value {
+pub fn json(now: Timestamp, managed: &Managed, record: &Record) -> Value {
     let snapshot = &record.snapshot;
     json!({
         "rule": managed.rule.name,
@@ -25,6 +25,8 @@ pub fn json(managed: &Managed, record: &Record) -> Value {
         "last_use": record.last_use,
         "keep_awake_until": record.keep_awake_until,
         "kept_by": record.kept_by,
+        "woken_today": record.woken_today.on(now),
+        "wakes_per_day": managed.rule.policy.wakes_per_day,
         "idle_seconds": managed.rule.policy.idle.as_secs(),
         "dry_run": managed.rule.policy.dry_run,
         "routes": managed.routes.iter().map(|route| json!({

@@ -4,11 +4,13 @@
 //! lists are separated by spaces.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::domain::path::PathPrefix;
 use crate::domain::policy::{Hold, Needed, Policy, StopKind};
 use crate::domain::rule::{Problem, RouteId};
 use crate::domain::table::{TAG_IDLE, TAG_PARKS};
@@ -38,6 +40,14 @@ pub const STOP: &str = "autostopping:stop";
 pub const DRY_RUN: &str = "autostopping:dry-run";
 /// Networks that may wake it.
 pub const ALLOW: &str = "autostopping:allow";
+/// Path prefixes that wake it.
+pub const WAKE_PATHS: &str = "autostopping:wake-paths";
+/// Path prefixes that do not wake it.
+pub const NEVER_WAKE_PATHS: &str = "autostopping:never-wake-paths";
+/// `true` or `false`: only the button on the page wakes it.
+pub const CONFIRM: &str = "autostopping:confirm";
+/// How many times a day requests may wake it, or `off`.
+pub const WAKES_PER_DAY: &str = "autostopping:wakes-per-day";
 pub const SCHEDULE: &str = "autostopping:schedule";
 pub const DEPENDS_ON: &str = "autostopping:depends-on";
 pub const ALSO: &str = "autostopping:also";
@@ -46,7 +56,7 @@ pub const PARKS: &str = TAG_PARKS;
 /// On an instance: that we may start and stop it.
 pub const MANAGED: &str = "autostopping:managed";
 
-const ALL: [&str; 15] = [
+const ALL: [&str; 19] = [
     IDLE,
     NAME,
     HOLD,
@@ -57,6 +67,10 @@ const ALL: [&str; 15] = [
     STOP,
     DRY_RUN,
     ALLOW,
+    WAKE_PATHS,
+    NEVER_WAKE_PATHS,
+    CONFIRM,
+    WAKES_PER_DAY,
     SCHEDULE,
     DEPENDS_ON,
     ALSO,
@@ -77,6 +91,9 @@ const HEALTHY_TARGETS: RangeInclusive<u32> = 0..=1000;
 const BUSY_BYTES: RangeInclusive<u64> = 1..=u64::MAX;
 /// 0 percent likewise.
 const BUSY_PERCENT: RangeInclusive<u8> = 1..=100;
+/// A rule that sleeps after five minutes cannot be woken more often in a day than this; 0 would mean never, which
+/// `autostopping:allow` says better.
+const DAILY_WAKES: RangeInclusive<u32> = 1..=288;
 const NAME_LENGTHS: RangeInclusive<usize> = 1..=128;
 
 /// Reads a rule's tags; those of others are ignored. Whatever cannot be used is a problem that names its tag, with the
@@ -96,6 +113,8 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         busy_cpu,
         stop,
         dry_run,
+        confirm,
+        wakes_per_day,
         metrics_delay,
         ..
     } = Policy::new(IDLE_MAX, settle);
@@ -125,17 +144,35 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         stop: reader.read(STOP, "stop or hibernate", stop_kind).unwrap_or(stop),
         dry_run: reader.read(DRY_RUN, "true or false", truth).unwrap_or(dry_run),
         allow: reader.read(ALLOW, ALLOWED_NETWORKS, networks).unwrap_or_default(),
+        wake_paths: reader.read(WAKE_PATHS, ALLOWED_PATHS, prefixes).unwrap_or_default(),
+        never_wake_paths: reader
+            .read(NEVER_WAKE_PATHS, ALLOWED_PATHS, prefixes)
+            .unwrap_or_default(),
+        confirm: reader.read(CONFIRM, "true or false", truth).unwrap_or(confirm),
+        wakes_per_day: reader
+            .read(WAKES_PER_DAY, &or(allowed_numbers(&DAILY_WAKES), "off"), |text| {
+                or_off(text, |text| number(text, &DAILY_WAKES))
+            })
+            .unwrap_or(wakes_per_day),
         settle,
         metrics_delay,
     };
+    if let Some(both) = policy
+        .wake_paths
+        .iter()
+        .find(|path| policy.never_wake_paths.contains(path))
+    {
+        let allowed = format!("{both} is in {WAKE_PATHS} too: leave it in one of them");
+        reader.refuse(NEVER_WAKE_PATHS, &allowed);
+    }
     reader.read(NAME, ALLOWED_NAMES, is_name);
     reader.strangers();
     (policy, reader.problems)
 }
 
 /// The tags of a rule from those of its routes. A tag that only some of them have counts for all. Where two differ, the
-/// value of the route whose ARN comes first stands in, and the contradiction is a problem; for `autostopping:allow` one
-/// that keeps everybody from waking the rule, since either value could let in whom the other keeps out.
+/// value of the route whose ARN comes first stands in, and the contradiction is a problem; for the tags that say who may wake
+/// the rule one that keeps everybody from it, since either value could let in whom the other keeps out.
 pub fn merge(mut routes: Vec<(RouteId, BTreeMap<String, String>)>) -> (BTreeMap<String, String>, Vec<Problem>) {
     // AWS promises no order, and which value wins must not depend on luck.
     routes.sort();
@@ -163,7 +200,7 @@ pub fn merge(mut routes: Vec<(RouteId, BTreeMap<String, String>)>) -> (BTreeMap<
 }
 
 fn contradiction(key: String, one: String, other: String) -> Problem {
-    if key == ALLOW {
+    if [ALLOW, WAKE_PATHS, NEVER_WAKE_PATHS, CONFIRM].contains(&key.as_str()) {
         let allowed = format!("another of the rule's routes says {other:?}; give all of them the same value");
         return Problem::UnreadableTag {
             key,
@@ -194,6 +231,12 @@ impl Reader<'_> {
             self.problems.push(unreadable(key, "", allowed));
         }
         self.read(key, allowed, parse)
+    }
+
+    /// What can be read and cannot be meant.
+    fn refuse(&mut self, key: &str, allowed: &str) {
+        let text = self.tags.get(key).map(String::as_str).unwrap_or_default();
+        self.problems.push(unreadable(key, text, allowed));
     }
 
     /// Tags with our prefix that mean nothing to this version.
@@ -281,16 +324,33 @@ const ALLOWED_NETWORKS: &str = "one or more networks such as 10.0.0.0/8, 2001:db
 /// Nothing at all is no list: it would mean everybody.
 fn networks(text: &str) -> Option<Vec<IpNet>> {
     let one = |text: &str| {
-        text.parse()
-            .ok()
-            .or_else(|| text.parse().ok().map(|address: std::net::IpAddr| address.into()))
+        let net: Option<IpNet> = text.parse().ok();
+        net.or_else(|| text.parse().ok().map(|address: IpAddr| address.into()))
     };
     let all: Option<BTreeSet<IpNet>> = text
         .split_whitespace()
-        .map(|text| one(text).map(|net: IpNet| net.trunc()))
+        .map(|text| one(text).map(|net| unmapped(net.trunc())))
         .collect();
     all.filter(|networks| !networks.is_empty())
         .map(|networks| networks.into_iter().collect())
+}
+
+/// IPv4 addresses are compared as such, in whichever form they are written (`::ffff:192.0.2.7`, RFC 4291, 2.5.5.2).
+fn unmapped(net: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = net else { return net };
+    let (address, bits) = (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(96));
+    address
+        .zip(bits)
+        .and_then(|(address, bits)| IpNet::new(address.into(), bits).ok())
+        .unwrap_or(net)
+}
+
+const ALLOWED_PATHS: &str = "one or more beginnings of paths such as /app /api/v2, separated by spaces, each of whole segments as a request resolves to them: no //, no dot segments, none of % ? # * and \\";
+
+fn prefixes(text: &str) -> Option<Vec<PathPrefix>> {
+    let all: Option<BTreeSet<PathPrefix>> = text.split_whitespace().map(PathPrefix::new).collect();
+    all.filter(|prefixes| !prefixes.is_empty())
+        .map(|prefixes| prefixes.into_iter().collect())
 }
 
 const ALLOWED_NAMES: &str = "1 to 128 letters (a-z, A-Z), digits and _./-, a letter or digit first";

@@ -58,6 +58,20 @@ fn written(policy: &Policy) -> BTreeMap<String, String> {
         ),
         (DRY_RUN.to_owned(), policy.dry_run.to_string()),
     ]);
+    tags.insert(CONFIRM.to_owned(), policy.confirm.to_string());
+    tags.insert(
+        WAKES_PER_DAY.to_owned(),
+        off(policy.wakes_per_day.map(|wakes| wakes.to_string())),
+    );
+    for (tag, paths) in [
+        (WAKE_PATHS, &policy.wake_paths),
+        (NEVER_WAKE_PATHS, &policy.never_wake_paths),
+    ] {
+        if !paths.is_empty() {
+            let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
+            tags.insert(tag.to_owned(), paths.join(" "));
+        }
+    }
     if !policy.allow.is_empty() {
         let networks: Vec<_> = policy.allow.iter().map(ToString::to_string).collect();
         tags.insert(ALLOW.to_owned(), networks.join(" "));
@@ -82,6 +96,8 @@ fn the_documented_defaults_are_the_defaults() {
         (BUSY_CPU, "off"),
         (STOP, "stop"),
         (DRY_RUN, "false"),
+        (CONFIRM, "false"),
+        (WAKES_PER_DAY, "off"),
     ];
     assert_eq!(read(&documented), read(&[]));
 }
@@ -99,6 +115,10 @@ fn every_tag_is_read() {
         (STOP, "hibernate"),
         (DRY_RUN, "true"),
         (ALLOW, "10.1.2.3/8  192.0.2.7 2001:db8::1"),
+        (WAKE_PATHS, "/wp-login.php  /app /app"),
+        (NEVER_WAKE_PATHS, "/app/health"),
+        (CONFIRM, "true"),
+        (WAKES_PER_DAY, "12"),
         (PARKS, "arn:anything"),
         (MANAGED, "true"),
         ("Name", "somebody else's"),
@@ -117,6 +137,10 @@ fn every_tag_is_read() {
         allow: ["10.0.0.0/8", "192.0.2.7/32", "2001:db8::1/128"]
             .map(|net| net.parse().unwrap())
             .to_vec(),
+        wake_paths: prefixes("/app /wp-login.php").unwrap(),
+        never_wake_paths: prefixes("/app/health").unwrap(),
+        confirm: true,
+        wakes_per_day: Some(12),
         settle: SETTLE,
         metrics_delay: METRICS_DELAY,
     };
@@ -155,6 +179,17 @@ fn what_cannot_be_read_is_named_and_nothing_else_is_touched() {
         (ALLOW, "  "),
         (ALLOW, "10.0.0.0/33"),
         (ALLOW, "10.0.0.0/8 everybody"),
+        (ALLOW, "::ffff:10.0.0.0/129"),
+        (WAKE_PATHS, ""),
+        (WAKE_PATHS, "app"),
+        (WAKE_PATHS, "/app //api"),
+        (WAKE_PATHS, "/app/../api"),
+        (NEVER_WAKE_PATHS, "/a%20b"),
+        (NEVER_WAKE_PATHS, "*"),
+        (CONFIRM, "yes"),
+        (WAKES_PER_DAY, "0"),
+        (WAKES_PER_DAY, "289"),
+        (WAKES_PER_DAY, "many"),
     ];
     for (tag, text) in table {
         let (policy, problems) = read(&[(tag, text)]);
@@ -174,6 +209,29 @@ fn what_cannot_be_read_is_named_and_nothing_else_is_touched() {
     assert!(
         matches!(problems.as_slice(), [Problem::UnreadableTag { key, .. }] if key == IDLE),
         "{problems:?}"
+    );
+}
+
+#[test]
+fn a_path_cannot_wake_and_never_wake() {
+    let (_, problems) = read(&[(WAKE_PATHS, "/app /api"), (NEVER_WAKE_PATHS, "/api /app/x")]);
+    let [problem @ Problem::UnreadableTag { key, allowed, .. }] = problems.as_slice() else {
+        panic!("{problems:?}");
+    };
+    assert_eq!((key.as_str(), problem.may_wake()), (NEVER_WAKE_PATHS, false));
+    assert!(allowed.starts_with("/api is in "), "{allowed}");
+}
+
+#[test]
+fn ipv4_is_the_same_in_both_its_forms() {
+    let (policy, problems) = read(&[(ALLOW, "::ffff:10.1.2.3/104 ::ffff:192.0.2.7 ::/0")]);
+    let networks: Vec<_> = policy.allow.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (networks, problems),
+        (
+            ["10.0.0.0/8", "192.0.2.7/32", "::/0"].map(str::to_owned).to_vec(),
+            Vec::new()
+        )
     );
 }
 
@@ -243,6 +301,17 @@ fn one_tag_on_one_route_counts_for_all() {
     differ.reverse();
     assert_eq!(merge(differ), expected, "the order of the routes must not matter");
 
+    for (tag, one, other) in [
+        (WAKE_PATHS, "/a", "/b"),
+        (NEVER_WAKE_PATHS, "/a", "/b"),
+        (CONFIRM, "true", "false"),
+    ] {
+        let (_, problems) = merge(routes(&[(tag, one)], &[(tag, other)]));
+        assert!(
+            problems.len() == 1 && !problems[0].may_wake(),
+            "{tag}: nobody is let in on a guess"
+        );
+    }
     let (merged, problems) = merge(routes(&[(ALLOW, "10.0.0.0/8")], &[(ALLOW, "0.0.0.0/0")]));
     assert_eq!(merged, tags(&[(ALLOW, "10.0.0.0/8")]));
     assert!(
@@ -275,6 +344,10 @@ prop_compose! {
         hibernate: bool,
         dry_run: bool,
         allow in proptest::collection::btree_set(network(), 0..4),
+        paths in proptest::collection::btree_set("(/[a-z0-9_:=+@-]{1,8}){1,3}/?", 0..4),
+        wakes: usize,
+        confirm: bool,
+        wakes_per_day in proptest::option::of(DAILY_WAKES),
     ) -> Policy {
         Policy {
             idle: Duration::from_secs(idle),
@@ -285,7 +358,11 @@ prop_compose! {
             busy_cpu,
             stop: if hibernate { StopKind::Hibernate } else { StopKind::Stop },
             dry_run,
-            allow: allow.into_iter().collect(),
+            allow: allow.into_iter().map(unmapped).collect(),
+            wake_paths: paths.iter().take(wakes % 4).filter_map(|text| PathPrefix::new(text)).collect(),
+            never_wake_paths: paths.iter().skip(wakes % 4).filter_map(|text| PathPrefix::new(text)).collect(),
+            confirm,
+            wakes_per_day,
             settle: SETTLE,
             metrics_delay: METRICS_DELAY,
         }

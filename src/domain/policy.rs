@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::path::PathPrefix;
+
 /// How late AWS's metrics are taken to be at most. How late they can be is not documented.
 pub const METRICS_DELAY: Duration = Duration::from_secs(3 * 60);
 
@@ -27,6 +29,14 @@ pub struct Policy {
     pub dry_run: bool,
     /// Who may wake it; empty means everybody.
     pub allow: Vec<IpNet>,
+    /// The paths that wake it; empty means all but those of `never_wake_paths` and the usual ones.
+    pub wake_paths: Vec<PathPrefix>,
+    /// The paths that do not wake it.
+    pub never_wake_paths: Vec<PathPrefix>,
+    /// Only the button on its page wakes it.
+    pub confirm: bool,
+    /// How many times a day (UTC) requests may wake it; `None` when off.
+    pub wakes_per_day: Option<u32>,
     /// Between the flip to the waker and the stop, for requests that were on the way (`AUTOSTOPPING_SETTLE`).
     pub settle: Duration,
     /// The newest metrics are ignored: they may be incomplete (`AUTOSTOPPING_METRICS_DELAY`).
@@ -67,6 +77,10 @@ impl Policy {
             stop: StopKind::Stop,
             dry_run: false,
             allow: Vec::new(),
+            wake_paths: Vec::new(),
+            never_wake_paths: Vec::new(),
+            confirm: false,
+            wakes_per_day: None,
             settle,
             metrics_delay: METRICS_DELAY,
         }

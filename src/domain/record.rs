@@ -9,6 +9,7 @@ use super::phase::{Phase, Step};
 use super::rule::{Action, Problem, ResourceId, RouteId, RuleName, Side};
 use super::seen::Wanted;
 use super::time::{Timestamp, after, backoff};
+use super::today::DailyWakes;
 
 /// The schema of [`Record`]. A record of a later schema is refused, never guessed at.
 pub const SCHEMA: u32 = 1;
@@ -94,6 +95,9 @@ pub struct Record {
     /// Why a rule without requests is kept awake, in words.
     #[serde(default)]
     pub kept_by: Option<String>,
+    /// How many times requests have woken it today, while its policy limits that.
+    #[serde(default)]
+    pub woken_today: DailyWakes,
     /// How long the last wakes took, oldest first, in seconds.
     pub wakes: Vec<u32>,
     pub snapshot: Snapshot,
@@ -212,6 +216,7 @@ impl Record {
             prove_from: None,
             keep_awake_until: None,
             kept_by: None,
+            woken_today: DailyWakes::default(),
             wakes: Vec::new(),
             snapshot: Snapshot {
                 phase: Phase::Asleep,

@@ -23,7 +23,7 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
     }
     match stimulus {
         Stimulus::Request { who } => {
-            if problems.iter().all(Problem::may_wake) {
+            if problems.iter().all(Problem::may_wake) && within_the_day(look) {
                 want(look, Wanted::Awake, format!("request from {who}"));
                 look.record.last_request = Some(look.now);
             }
@@ -42,6 +42,30 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
         }
         Stimulus::KeepAwake { until, who } => keep_awake(look, *until, who),
         Stimulus::Tick | Stimulus::StateChange => {}
+    }
+}
+
+/// Counts a wake by a request, and says whether it may be. Not of these is what brings back a rule whose machine was not
+/// stopped yet: it starts nothing, and somebody may be in the middle of using it.
+fn within_the_day(look: &mut Look<'_>) -> bool {
+    let Some(most) = look.rule.policy.wakes_per_day else {
+        return true;
+    };
+    let stopped = look
+        .record
+        .last_stop
+        .is_some_and(|stop| stop >= look.record.wanted_since);
+    let runs = |machine: &ResourceSeen| machine.power == Power::Running;
+    let still_up = !stopped && look.machines().is_ok_and(|machines| machines.iter().any(runs));
+    if look.record.wanted == Wanted::Awake || still_up {
+        return true;
+    }
+    match look.record.woken_today.one_more(look.now, most) {
+        Some(counted) => {
+            look.record.woken_today = counted;
+            true
+        }
+        None => false,
     }
 }
 

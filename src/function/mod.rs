@@ -2,6 +2,7 @@
 
 mod hold;
 mod pages;
+mod refusal;
 
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
 use crate::http::event::{AlbRequest, Event};
+use crate::http::press;
 use crate::http::who::{self, Asker};
 use crate::ledger::{Ledger, LedgerError};
-use crate::rules::{Found, Managed};
+use crate::rules::Found;
 
 use pages::Asked;
+use refusal::Refusal;
 
 /// Beyond the longest hold, until a request is answered whatever else is still slow. Lambda ends a function that takes
 /// longer than its time-out, and then the load balancer answers a 502 without a word.
@@ -91,7 +94,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
 
     /// The one table of answers.
     async fn answer(&self, request: &AlbRequest) -> Answer {
-        let asked = Asked::new(request);
+        let mut asked = Asked::new(request);
         let asker = who::asker(request);
         if asker == Asker::HealthCheck {
             return Answer::new(200, "text/plain", String::new());
@@ -117,43 +120,56 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         if !who::allowed(&managed.rule.policy.allow, request) {
             return pages::forbidden(&asked);
         }
-        let stimulus = match asker {
-            Asker::Browser | Asker::Program => Stimulus::Request { who: asked.who() },
-            Asker::HealthCheck | Asker::PagePoll | Asker::Nobody => Stimulus::Tick,
-        };
-        if asker == Asker::Nobody {
-            return self.stored(driver, managed, &asked).await;
-        }
         let record = match driver.ledger.load(&managed.rule.name).await {
             Ok(record) => record,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
         };
+        let refusal = |record: Option<&Record>| Refusal::of(driver.clock.now(), &managed.rule, record, request);
+        asked.refusal = refusal(record.as_ref());
+        let pressed = managed.rule.policy.confirm && press::is_pressed(request);
         if let Some(record) = record.as_ref().filter(|record| leads_to_backend(record))
+            && asker != Asker::Nobody
+            && !pressed
             && let Some(answer) = hold::on_the_way(driver, settings, managed, record, &asked, asker).await
         {
             return answer;
         }
-        let known = Known { record, counted: None };
-        let looked = match driver.look_knowing(managed, &stimulus, Effort::Snapshot, known).await {
-            Ok(looked) => looked,
-            Err(error) => return pages::unavailable(&asked, &error.to_string()),
+        let looks = match asker {
+            Asker::Nobody => false,
+            Asker::PagePoll | Asker::HealthCheck => true,
+            // Nothing is asked of AWS for those who wake nothing; what is under way they are shown like everybody.
+            Asker::Browser | Asker::Program => asked.refusal.is_none() || !record.as_ref().is_some_and(is_at_rest),
         };
-        let now = driver.clock.now();
-        match (asker, managed.rule.policy.hold) {
-            (Asker::Browser, _) => pages::progress(now, &asked, &looked.record),
-            (Asker::Program, Hold::Wait) => hold::wait(driver, settings, managed, looked.record, &asked).await,
-            (Asker::Program, Hold::Page) | (Asker::PagePoll | Asker::Nobody | Asker::HealthCheck, _) => {
-                pages::program(now, &asked, &looked.record)
+        let record = match record {
+            Some(record) if !looks => record,
+            None if !looks => return pages::unavailable(&asked, "this rule has not been looked at yet"),
+            record => {
+                let wakes = asked.refusal.is_none() && asker != Asker::PagePoll;
+                let stimulus = if wakes {
+                    Stimulus::Request { who: asked.who() }
+                } else {
+                    Stimulus::Tick
+                };
+                let known = Known { record, counted: None };
+                match driver.look_knowing(managed, &stimulus, Effort::Snapshot, known).await {
+                    Ok(looked) => looked.record,
+                    Err(error) => return pages::unavailable(&asked, &error.to_string()),
+                }
             }
+        };
+        if pressed {
+            return pages::pressed(&asked);
         }
-    }
-
-    /// The snapshot as it stands: for those who shall neither wake anything nor make us look.
-    async fn stored(&self, driver: &Driver<C, G, M, L, K>, managed: &Managed, asked: &Asked<'_>) -> Answer {
-        match driver.ledger.load(&managed.rule.name).await {
-            Ok(Some(record)) => pages::program(driver.clock.now(), asked, &record),
-            Ok(None) => pages::unavailable(asked, "this rule has not been looked at yet"),
-            Err(error) => pages::unavailable(asked, &error.to_string()),
+        let now = driver.clock.now();
+        asked.refusal = refusal(Some(&record));
+        match (asker, managed.rule.policy.hold) {
+            (Asker::Browser, _) => pages::progress(now, &asked, &record),
+            (Asker::Program, Hold::Wait) if asked.refusal.is_none() || record.wanted == Wanted::Awake => {
+                hold::wait(driver, settings, managed, record, &asked).await
+            }
+            (Asker::Program | Asker::PagePoll | Asker::Nobody | Asker::HealthCheck, _) => {
+                pages::program(now, &asked, &record)
+            }
         }
     }
 
@@ -200,6 +216,11 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Err(errors) => Err(FunctionError::Configuration(errors.clone())),
         }
     }
+}
+
+/// Whether nothing is wanted of the rule, as far as a first look has told.
+fn is_at_rest(record: &Record) -> bool {
+    record.adopted && record.wanted == Wanted::Asleep
 }
 
 /// Whether a request that comes here can only have been on the way. While the rule goes to sleep the snapshot may be from

@@ -8,13 +8,16 @@ use crate::config::ConfigErrors;
 use crate::domain::phase::{Phase, Step};
 use crate::domain::progress::progress as progress_of;
 use crate::domain::record::Record;
-use crate::domain::rule::RuleName;
+use crate::domain::rule::{Problem, RuleName};
+use crate::domain::seen::Wanted;
 use crate::domain::time::{Timestamp, until};
 use crate::http::answer::{Answer, HTML_TYPE, JSON_TYPE};
 use crate::http::event::AlbRequest;
 use crate::http::redirect;
 use crate::http::who::{self, Asker};
-use crate::page::{self, Branding, Language, View};
+use crate::page::{self, Branding, Language, View, Wake};
+
+use super::refusal::Refusal;
 
 /// A request, and how its answer is to be written.
 pub(super) struct Asked<'r> {
@@ -22,6 +25,8 @@ pub(super) struct Asked<'r> {
     language: Language,
     branding: Branding,
     browser: bool,
+    /// Why it wakes nothing, if it does not.
+    pub(super) refusal: Option<Refusal>,
 }
 
 impl<'r> Asked<'r> {
@@ -31,6 +36,7 @@ impl<'r> Asked<'r> {
             language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
             branding: Branding::default(),
             browser: who::asker(request) == Asker::Browser,
+            refusal: None,
         }
     }
 
@@ -53,15 +59,28 @@ impl<'r> Asked<'r> {
         redirect::location(&self.request.path_and_query())
     }
 
+    /// Whether the answer is shown to somebody: it is the page, or news for it.
+    fn is_shown(&self) -> bool {
+        matches!(who::asker(self.request), Asker::Browser | Asker::PagePoll)
+    }
+
     fn was_post(&self) -> bool {
         !matches!(self.request.method.as_str(), "GET" | "HEAD")
+    }
+
+    /// What the page offers while the rule sleeps.
+    fn wake(&self) -> Wake {
+        self.refusal.as_ref().map_or(Wake::Link, |refusal| refusal.wake)
     }
 
     fn html(&self, status: u16, body: String) -> Answer {
         Answer::new(status, HTML_TYPE, body)
             .with("content-language", self.language.tag())
             .with("vary", "accept-language")
-            .with("content-security-policy", page::content_security_policy(&self.branding))
+            .with(
+                "content-security-policy",
+                page::content_security_policy(&self.branding, self.wake()),
+            )
     }
 
     /// For people a page, for programs a sentence in JSON.
@@ -78,8 +97,10 @@ impl<'r> Asked<'r> {
 }
 
 /// Until when a program should not ask again: soon while a wake is under way, and before a retry there is nothing to see.
-fn retry_after(now: Timestamp, record: &Record) -> Duration {
+/// Whom it would not wake has no reason to ask soon.
+fn retry_after(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Duration {
     let left = match (progress_of(now, record).eta, record.failure()) {
+        _ if asked.refusal.is_some() && record.wanted == Wanted::Asleep => Duration::MAX,
         (_, Some(failure)) if now < failure.retry_at => until(now, failure.retry_at),
         (Some(eta), _) => eta,
         (None, _) => Duration::from_secs(5),
@@ -87,8 +108,8 @@ fn retry_after(now: Timestamp, record: &Record) -> Duration {
     left.clamp(Duration::from_secs(2), Duration::from_secs(60))
 }
 
-fn with_phase(answer: Answer, now: Timestamp, record: &Record) -> Answer {
-    let seconds = retry_after(now, record).as_secs_f64().ceil();
+fn with_phase(answer: Answer, now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
+    let seconds = retry_after(now, asked, record).as_secs_f64().ceil();
     answer
         .with("retry-after", format!("{seconds}"))
         .with("x-autostopping-phase", record.snapshot.phase.name())
@@ -99,6 +120,7 @@ pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> An
     with_phase(
         asked.html(503, view(now, asked, record, |view| page::html(view, asked.language))),
         now,
+        asked,
         record,
     )
 }
@@ -106,7 +128,7 @@ pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> An
 /// The same for programs and for the page's poll.
 pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
     let body = view(now, asked, record, |view| page::json(view).to_string());
-    with_phase(Answer::new(503, JSON_TYPE, body), now, record)
+    with_phase(Answer::new(503, JSON_TYPE, body), now, asked, record)
 }
 
 /// For a browser whose request was on the way during the flip: reloads after two seconds.
@@ -130,6 +152,13 @@ pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
     Answer::new(307, "", String::new())
         .with("location", asked.location())
         .with("x-autostopping-phase", Phase::Awake.name())
+}
+
+/// After the button was pressed: the same URL with a GET, so that no reload presses it again.
+pub(super) fn pressed(asked: &Asked<'_>) -> Answer {
+    Answer::new(303, "", String::new())
+        .with("location", asked.location())
+        .with("x-autostopping-phase", "none")
 }
 
 pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
@@ -162,6 +191,7 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
         reason: Some(why),
         retry_in_seconds: Some(5),
         advice: None,
+        wake: asked.wake(),
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: &asked.branding,
@@ -189,6 +219,10 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
         .with("x-autostopping-phase", page::Phase::Misconfigured.as_str())
 }
 
+fn problems_may_wake(record: &Record) -> bool {
+    record.snapshot.problems.iter().all(Problem::may_wake)
+}
+
 fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce(&View<'_>) -> T) -> T {
     let progress = progress_of(now, record);
     let seconds = |duration: Duration| u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
@@ -199,7 +233,15 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join("; ");
+    // Whatever the machine still does: to somebody in front of it, what nobody has woken is asleep.
+    let at_rest = record.wanted == Wanted::Asleep && problems_may_wake(record);
+    let refusal = asked.refusal.as_ref().filter(|_| record.wanted == Wanted::Asleep);
+    let refused = refusal.and_then(|refusal| refusal.reason.as_deref());
     let (phase, own_reason) = match &snapshot.phase {
+        Phase::Failed(reason) | Phase::Misconfigured(reason) if at_rest && asked.is_shown() => {
+            (page::Phase::Asleep, Some(reason.as_str()))
+        }
+        Phase::Settling | Phase::Stopping if at_rest && asked.is_shown() => (page::Phase::Asleep, None),
         Phase::Asleep => (page::Phase::Asleep, None),
         Phase::Starting => (page::Phase::Starting, None),
         Phase::Checking => (page::Phase::Checking, None),
@@ -231,9 +273,12 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
         percent: progress.percent,
         eta_seconds: progress.eta.map(seconds),
         elapsed_seconds: seconds(progress.elapsed),
-        reason: own_reason.or(Some(problems.as_str()).filter(|problems| !problems.is_empty())),
+        reason: own_reason
+            .or(refused)
+            .or(Some(problems.as_str()).filter(|problems| !problems.is_empty())),
         retry_in_seconds: retry,
-        advice: None,
+        advice: refusal.and_then(|refusal| refusal.advice.as_deref()),
+        wake: asked.wake(),
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: &asked.branding,

@@ -90,6 +90,7 @@ impl Answer {
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        303 => "See Other",
         307 => "Temporary Redirect",
         400 => "Bad Request",
         403 => "Forbidden",

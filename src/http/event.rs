@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 use crate::domain::matching::{Query, Request, Seen};
 use crate::domain::rule::{GroupId, ResourceId};
 
+use super::press;
+
 /// What the function can be invoked with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -37,6 +39,8 @@ pub struct AlbRequest {
     pub query: Vec<(String, String)>,
     /// Names as they came.
     pub headers: Vec<(String, String)>,
+    /// Whether its body is the form of our page's button.
+    pub is_our_form: bool,
     /// Whether the answer has to use the multi-value fields too.
     pub multi_value: bool,
 }
@@ -126,6 +130,7 @@ impl AlbRequest {
             path: text("path"),
             query: fields("multiValueQueryStringParameters", "queryStringParameters"),
             headers: fields("multiValueHeaders", "headers"),
+            is_our_form: press::is_form(&text("body"), event["isBase64Encoded"] == true),
             multi_value,
         }
     }
@@ -150,7 +155,8 @@ impl AlbRequest {
     }
 
     /// The address of the peer, which is what ALB appended last to X-Forwarded-For; what stands before it is the client's
-    /// own claim. An address with a port (`xff_client_port`) is understood.
+    /// own claim. An address with a port (`xff_client_port`) is understood, and an IPv4 address written as IPv6 is taken for
+    /// what it is. All this holds while the load balancer's `routing.http.xff_header_processing.mode` is `append`.
     pub fn peer(&self) -> Option<IpAddr> {
         let chain = self
             .headers
@@ -165,7 +171,8 @@ impl AlbRequest {
                 .and_then(|rest| rest.strip_suffix(']'))
                 .and_then(|ip| ip.parse().ok())
         };
-        bare().or_else(with_port).or_else(bracketed)
+        let peer = bare().or_else(with_port).or_else(bracketed);
+        peer.map(|address| address.to_canonical())
     }
 
     /// Path and query as they came. A key without `=` and one with an empty value are the same to ALB's event; the
@@ -265,7 +272,12 @@ mod tests {
         assert_eq!(peer("203.0.113.9:4711").as_deref(), Some("203.0.113.9"));
         assert_eq!(peer("2001:db8::1").as_deref(), Some("2001:db8::1"));
         assert_eq!(peer("[2001:db8::1]:443").as_deref(), Some("2001:db8::1"));
+        assert_eq!(peer("::ffff:203.0.113.9").as_deref(), Some("203.0.113.9"));
+        assert_eq!(peer("[::ffff:203.0.113.9]:4711").as_deref(), Some("203.0.113.9"));
         assert_eq!(peer("unknown"), None);
+        // What the client wrote last is not last any more; an entry that is no address is not looked past.
+        assert_eq!(peer("203.0.113.9,"), None);
+        assert_eq!(peer("203.0.113.9, evil"), None);
     }
 
     #[test]

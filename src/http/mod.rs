@@ -2,5 +2,7 @@
 
 pub mod answer;
 pub mod event;
+pub mod nobody;
+pub mod press;
 pub mod redirect;
 pub mod who;

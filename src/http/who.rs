@@ -4,6 +4,9 @@
 use ipnet::IpNet;
 
 use super::event::AlbRequest;
+use super::nobody;
+use crate::domain::path::{self, Unwanted};
+use crate::domain::policy::Policy;
 
 /// What a request is, from the point of view of a sleeping rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +15,7 @@ pub enum Asker {
     HealthCheck,
     /// The page asking how far things are.
     PagePoll,
-    /// Something that fetches on nobody's behalf: a prefetch, a monitor, a crawler, a favicon.
+    /// Something that fetches on nobody's behalf: a prefetch, a monitor, a crawler, a link preview.
     Nobody,
     /// A browser that navigates.
     Browser,
@@ -22,31 +25,6 @@ pub enum Asker {
 
 /// The page's own poll asks for this type.
 pub const POLL_TYPE: &str = "application/vnd.autostopping+json";
-
-/// User agents of uptime monitors and crawlers, as part of the lower-cased header. Each is how the service documents
-/// itself. An empty user agent is not among them: many programs send none.
-const NOBODY: [&str; 20] = [
-    "uptimerobot",                              // https://uptimerobot.com/help/locations/
-    "pingdom.com_bot",                          // https://documentation.solarwinds.com/en/success_center/pingdom/
-    "uptime-kuma",                              // https://github.com/louislam/uptime-kuma
-    "statuscake",                               // https://www.statuscake.com/kb/
-    "site24x7",                                 // https://www.site24x7.com/help/
-    "betteruptime",                             // https://betterstack.com/docs/uptime/
-    "better uptime bot",                        // https://betterstack.com/docs/uptime/
-    "datadogsynthetics",                        // https://docs.datadoghq.com/synthetics/
-    "newrelicpinger",                           // https://docs.newrelic.com/docs/synthetics/
-    "googlestackdrivermonitoring-uptimechecks", // https://cloud.google.com/monitoring/uptime-checks
-    "amazon-route53-health-check-service",      // https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/
-    "blackbox exporter",                        // https://github.com/prometheus/blackbox_exporter
-    "googlebot",   // https://developers.google.com/search/docs/crawling-indexing/overview-google-crawlers
-    "bingbot",     // https://www.bing.com/webmasters/help/which-crawlers-does-bing-use-8c184ec0
-    "duckduckbot", // https://duckduckgo.com/duckduckgo-help-pages/results/duckduckbot/
-    "yandexbot",   // https://yandex.com/support/webmaster/robot-workings/check-yandex-robots.html
-    "baiduspider", // https://help.baidu.com/question?prod_id=99
-    "gptbot",      // https://platform.openai.com/docs/bots
-    "claudebot",   // https://support.anthropic.com/en/articles/8896518
-    "amazonbot",   // https://developer.amazon.com/amazonbot
-];
 
 /// Sorts a request.
 pub fn asker(request: &AlbRequest) -> Asker {
@@ -58,14 +36,7 @@ pub fn asker(request: &AlbRequest) -> Asker {
     if accept.contains(POLL_TYPE) {
         return Asker::PagePoll;
     }
-    let purpose = ["sec-purpose", "purpose", "x-moz"]
-        .iter()
-        .filter_map(|name| request.header(name));
-    let prefetch = purpose
-        .map(str::to_ascii_lowercase)
-        .any(|value| value.contains("prefetch") || value.contains("prerender"));
-    let agent = agent.to_ascii_lowercase();
-    if prefetch || is_asset_nobody_asked_for(&request.path) || NOBODY.iter().any(|known| agent.contains(known)) {
+    if is_ahead_of_time(request) || nobody::by_agent(agent).is_some() {
         return Asker::Nobody;
     }
     let reads = matches!(request.method.as_str(), "GET" | "HEAD" | "POST");
@@ -76,12 +47,17 @@ pub fn asker(request: &AlbRequest) -> Asker {
     }
 }
 
-/// What browsers and crawlers fetch by themselves.
-pub fn is_asset_nobody_asked_for(path: &str) -> bool {
-    matches!(
-        path,
-        "/favicon.ico" | "/robots.txt" | "/apple-touch-icon.png" | "/apple-touch-icon-precomposed.png"
-    )
+/// A browser that fetches what may be looked at later. `Sec-Purpose` is the standard (Fetch, "Sec-Purpose"; values such as
+/// `prefetch;prerender` and `prefetch;anonymous-client-ip` in Chromium's `preloading_headers.h`); `Purpose` is what Chromium
+/// and Safari, `X-Purpose` what older Safari (`preview` for Top Sites), `X-Moz` what older Firefox send.
+fn is_ahead_of_time(request: &AlbRequest) -> bool {
+    let headers = ["sec-purpose", "purpose", "x-purpose", "x-moz"];
+    let values = headers.iter().filter_map(|name| request.header(name));
+    values.map(str::to_ascii_lowercase).any(|value| {
+        ["prefetch", "prerender", "preview"]
+            .iter()
+            .any(|what| value.contains(what))
+    })
 }
 
 /// Whether the peer may wake a rule with this list. An empty list means everybody; an unknown peer is nobody.
@@ -90,4 +66,9 @@ pub fn allowed(allow: &[IpNet], request: &AlbRequest) -> bool {
         || request
             .peer()
             .is_some_and(|peer| allow.iter().any(|net| net.contains(&peer)))
+}
+
+/// Whether this request's path leaves a sleeping rule asleep.
+pub fn unwanted(policy: &Policy, request: &AlbRequest) -> Option<Unwanted> {
+    path::unwanted(policy, nobody::usual_paths(), &request.path)
 }

@@ -58,6 +58,7 @@ mod tests {
     use crate::domain::record::Record;
     use crate::domain::rule::RuleName;
     use crate::domain::table::RouteTable;
+    use crate::domain::today::DailyWakes;
 
     /// As schema 1 was first released. Never change these texts: they lie in people's tables.
     const RECORD: &str = include_str!("stored/record-1.json");
@@ -72,6 +73,7 @@ mod tests {
             (record.originals.len(), record.flips.len(), record.wakes.len()),
             (1, 1, 2)
         );
+        assert_eq!(record.woken_today, DailyWakes::default(), "nobody counted then");
         assert!(record.lease.is_some() && record.failure().is_some() && record.adopted);
         let table: RouteTable = decode("table", 1, TABLE).unwrap();
         assert_eq!(table.listeners[0].rules.len(), 2);

@@ -48,6 +48,17 @@ pub enum Phase {
     Misconfigured,
 }
 
+/// What somebody can do about a rule that sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Ask again: that wakes it.
+    Link,
+    /// Press a button: only that wakes it.
+    Press,
+    /// Nothing, from here.
+    Not,
+}
+
 /// What is happening right now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -85,6 +96,7 @@ pub struct View<'a> {
     pub retry_in_seconds: Option<u32>,
     /// What the operator can do, a sentence in English. `None`: to tell the operator.
     pub advice: Option<&'a str>,
+    pub wake: Wake,
     /// The request was not a GET or HEAD: its body is lost, and the page says so.
     pub was_post: bool,
     /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
@@ -185,6 +197,7 @@ pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: La
             reason: None,
             retry_in_seconds: None,
             advice: None,
+            wake: Wake::Link,
             was_post,
             trace: None,
             branding,

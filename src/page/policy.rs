@@ -8,14 +8,20 @@ use std::sync::LazyLock;
 
 use sha2::{Digest, Sha256};
 
+use super::Wake;
 use super::branding::Branding;
 use super::render::{CSS, JS};
 
 static SCRIPT: LazyLock<String> = LazyLock::new(|| source(JS));
 static STYLE: LazyLock<String> = LazyLock::new(|| source(CSS));
 
-/// The value of the header `Content-Security-Policy` for every page of this module.
-pub fn content_security_policy(branding: &Branding) -> String {
+/// The value of the header `Content-Security-Policy` for every page of this module. A form can be sent from the one with a
+/// button alone.
+pub fn content_security_policy(branding: &Branding, wake: Wake) -> String {
+    let form = match wake {
+        Wake::Press => "'self'",
+        Wake::Link | Wake::Not => "'none'",
+    };
     let (script, style) = (&*SCRIPT, &*STYLE);
     let accent = branding
         .accent
@@ -25,7 +31,7 @@ pub fn content_security_policy(branding: &Branding) -> String {
     // frame-ancestors: a site that shows itself in its own frame must see the page there, or it would never come back by itself.
     format!(
         "default-src 'none'; script-src {script}; style-src {style}{accent}; img-src data:; connect-src 'self'; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'self'; require-trusted-types-for 'script'"
+         base-uri 'none'; form-action {form}; frame-ancestors 'self'; require-trusted-types-for 'script'"
     )
 }
 

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::messages::{Messages, fill};
 use super::mood::Mood;
-use super::{BadValue, Branding, Language, Phase, Step, View};
+use super::{BadValue, Branding, Language, Phase, Step, View, Wake};
+use crate::http::press;
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
 pub(super) const JS: &str = include_str!("../../templates/page.js");
@@ -58,6 +59,9 @@ struct Page<'a> {
     was_post: bool,
     post_text: String,
     asleep: bool,
+    wake: Wake,
+    /// What the button sends.
+    field: (&'static str, &'static str),
     waking: bool,
     trouble: bool,
     show_steps: bool,
@@ -113,6 +117,8 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         was_post: view.was_post,
         post_text: fill(m.post_text, &values),
         asleep: mood == Mood::Asleep,
+        wake: view.wake,
+        field: press::FIELD,
         waking,
         trouble: matches!(mood, Mood::Failed | Mood::Misconfigured) || (view.reason.is_some() && mood != Mood::Ready),
         show_steps: !matches!(mood, Mood::Asleep | Mood::Misconfigured),

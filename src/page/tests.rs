@@ -35,6 +35,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
         reason: None,
         retry_in_seconds: None,
         advice: None,
+        wake: Wake::Link,
         was_post: false,
         trace: None,
         branding,
@@ -124,7 +125,7 @@ fn hostile_text_stays_text() {
 #[test]
 fn only_script_and_styles_with_the_policys_hashes() {
     for branding in [Branding::default(), branding()] {
-        let policy = content_security_policy(&branding);
+        let policy = content_security_policy(&branding, Wake::Link);
         assert!(
             policy.is_ascii() && !policy.contains("unsafe") && !policy.contains("http"),
             "{policy}"
@@ -327,6 +328,46 @@ fn a_lost_form_is_told() {
         let view = view(phase, &branding);
         assert!(html(&View { was_post: true, ..view }, Language::English).contains("Your form was not sent."));
         assert!(!html(&view, Language::English).contains("Your form was not sent."));
+    }
+}
+
+#[test]
+fn a_button_is_on_the_page_that_may_send_it_and_on_no_other() {
+    let branding = Branding::default();
+    for (wake, tags, form) in [
+        (Wake::Link, &["a"][..], "form-action 'none'"),
+        (Wake::Press, &["form", "input", "button"], "form-action 'self'"),
+        (Wake::Not, &[], "form-action 'none'"),
+    ] {
+        let asleep = View {
+            wake,
+            ..view(Phase::Asleep, &branding)
+        };
+        let page = parse(&html(&asleep, Language::English));
+        let place = page
+            .iter()
+            .position(|element| attribute(element, "id") == Some("wake"))
+            .unwrap();
+        let after: Vec<_> = page[place + 1..].iter().map(|element| element.0.as_str()).collect();
+        let offered: Vec<_> = after.into_iter().take_while(|tag| *tag != "p").collect();
+        assert_eq!(offered, tags, "{wake:?}");
+        let policy = content_security_policy(&branding, wake);
+        assert!(
+            policy.contains(form) && policy.matches("form-action").count() == 1,
+            "{policy}"
+        );
+        if wake == Wake::Press {
+            let [form, input] = [&page[place + 1], &page[place + 2]];
+            assert_eq!(
+                (attribute(form, "method"), attribute(form, "action")),
+                (Some("post"), None),
+                "to the same URL"
+            );
+            assert_eq!(
+                (attribute(input, "name"), attribute(input, "value")),
+                (Some("autostopping"), Some("wake"))
+            );
+        }
     }
 }
 

@@ -3,7 +3,11 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod bill;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod browser;
+#[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod crowd;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
 #[cfg(all(feature = "cli", feature = "lambda"))]

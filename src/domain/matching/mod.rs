@@ -15,7 +15,7 @@
 mod condition;
 mod pattern;
 mod read;
-mod text;
+pub(super) mod text;
 
 use std::net::IpAddr;
 

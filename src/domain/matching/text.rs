@@ -38,6 +38,19 @@ pub(super) fn paths(path: &str) -> Vec<Cow<'_, [u8]>> {
     forms
 }
 
+/// A path as a lenient server may read it: every escape undone once, `\` taken for `/`, dot segments resolved, slashes
+/// merged. For judging what somebody is after; two paths that are not the same can come out the same.
+pub(in crate::domain) fn resolved(path: &str) -> Vec<u8> {
+    let mut plain = unescape(path.as_bytes(), |_| true);
+    plain
+        .iter_mut()
+        .filter(|byte| **byte == b'\\')
+        .for_each(|byte| *byte = b'/');
+    // Before the dots: in `/a//..` it is the `a` that goes.
+    plain.dedup_by(|next, last| *next == b'/' && *last == b'/');
+    without_dot_segments(&plain)
+}
+
 /// A key or value of a query as sent and with its percent escapes undone. AWS says that any character can be escaped, not
 /// whether escapes are undone before comparing.
 pub(super) fn query_texts(text: &str) -> Vec<Cow<'_, [u8]>> {
