@@ -27,8 +27,8 @@ use super::{
 /// The content of a successful answer, or AWS's error.
 pub type Answer = Result<Value, Failure>;
 
-/// The largest request: more than DynamoDB's largest batch.
-const REQUEST_SIZE: usize = 20 * 1024 * 1024;
+/// The largest request: Lambda's, for a zip of 50 MB in Base64.
+const REQUEST_SIZE: usize = 70_000_000;
 const JSON: &str = "application/x-amz-json-1.0";
 const CBOR: &str = "application/cbor";
 /// Where CloudWatch's calls go in CBOR, and what begins their target in JSON.
@@ -71,6 +71,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     };
     let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
     tokio::time::sleep(delay).await;
+    let code = lambda::code(&shared, &call.name, &call.params).await;
     let (result, stored, id) = {
         let mut world = shared.world();
         let now = shared.clock.now();
@@ -81,7 +82,7 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
                 Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
                 Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
                 Service::CloudWatch => cloudwatch::call(&world, now, &call.name, &call.params),
-                Service::Lambda => lambda::call(&mut world, &call.name, &call.params),
+                Service::Lambda => lambda::call(&mut world, now, &call.name, &call.params, code),
             });
         world.note_call(now, &call.name, result.as_ref().err());
         let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
@@ -91,6 +92,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             None
         };
         (result, stored, world.request_id())
+    };
+    let result = match result {
+        Ok(_) if call.name == lambda::INVOKE => match lambda::invoke(&shared, &call.params, body, &id).await {
+            Ok(_) if lost => Ok(Value::Null),
+            Ok(response) => return Ok(response),
+            Err(Ok(failure)) => Err(failure),
+            Err(Err(error)) => return Err(error),
+        },
+        result => result,
     };
     match result {
         Ok(_) if lost => Err(format!("the answer of {} is lost on purpose", call.name).into()),
@@ -133,7 +143,7 @@ struct Call {
 
 impl Call {
     fn writes(&self) -> bool {
-        !["Describe", "Get", "BatchGet", "Query"]
+        !["Describe", "Get", "List", "BatchGet", "Query"]
             .iter()
             .any(|reads| self.name.starts_with(reads))
     }
@@ -208,7 +218,10 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
     let root = format!("{}Response", call.name);
     match call.wire {
         Wire::DynamoDb | Wire::CloudWatchJson => respond(200, JSON, content.to_string(), id),
-        Wire::Lambda => respond(200, "application/json", content.to_string(), id),
+        Wire::Lambda => {
+            let status = if call.name == "PublishVersion" { 201 } else { 200 };
+            respond(status, "application/json", content.to_string(), id)
+        }
         Wire::CloudWatchCbor => respond(200, CBOR, cbor::encode(&content), id),
         Wire::Ec2 => {
             let mut answer = json!({ "requestId": id });

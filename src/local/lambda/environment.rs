@@ -1,6 +1,11 @@
 //! One execution environment: a `bootstrap` process and the runtime API it talks to.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{net::TcpListener, process::Command, sync::oneshot, time::Instant};
@@ -13,6 +18,7 @@ use crate::local::{
     log::Log,
     process::{Processes, Program},
     serve::{Guard, serve},
+    world::Running,
 };
 
 /// One environment. It runs one invocation at a time.
@@ -20,6 +26,8 @@ use crate::local::{
 pub struct Environment {
     /// When it was last used.
     pub used: Instant,
+    /// What runs in it, as long as it lives.
+    pub running: Running,
     program: Program,
     runtime: Arc<Runtime>,
     _server: Guard,
@@ -29,6 +37,8 @@ impl Environment {
     /// Starts the process and waits until it asks for its first event, for as long as `limit`; or says why it did not.
     pub async fn start(
         function: &Function,
+        running: &Running,
+        bootstrap: &Path,
         limit: Duration,
         processes: &Processes,
         log: &Arc<Log>,
@@ -41,9 +51,9 @@ impl Environment {
             Ok(address) => address.to_string(),
             Err(error) => return Err(format!("no port for the runtime API: {error}")),
         };
-        let mut program = match processes.spawn("lambda", command(function, &address), log) {
+        let mut program = match processes.spawn("lambda", command(function, running, bootstrap, &address), log) {
             Ok(program) => program,
-            Err(error) => return Err(format!("{}: {error}", function.bootstrap.display())),
+            Err(error) => return Err(no_entry(&error)),
         };
         let freeze = function.freeze.then(|| program.group());
         let (runtime, mut init) = Runtime::new(function.arn.clone(), freeze);
@@ -64,6 +74,7 @@ impl Environment {
         if reason.is_empty() {
             return Ok(Self {
                 used: Instant::now(),
+                running: running.clone(),
                 program,
                 runtime,
                 _server: server,
@@ -109,9 +120,21 @@ impl Environment {
     }
 }
 
-fn command(function: &Function, address: &str) -> Command {
-    let root = function.bootstrap.parent().unwrap_or(Path::new("/"));
-    let mut command = Command::new(&function.bootstrap);
+/// A bootstrap that cannot even be executed, in AWS's words.
+fn no_entry(error: &io::Error) -> String {
+    const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
+    let why = match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::NotFound, _) => "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned(),
+        (ErrorKind::PermissionDenied, _) => "fork/exec /var/task/bootstrap: permission denied".to_owned(),
+        (_, Some(EXEC_FORMAT)) => "fork/exec /var/task/bootstrap: exec format error".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("Runtime.InvalidEntrypoint: {why}")
+}
+
+fn command(function: &Function, running: &Running, bootstrap: &Path, address: &str) -> Command {
+    let root = bootstrap.parent().unwrap_or(Path::new("/"));
+    let mut command = Command::new(bootstrap);
     command
         .env_clear()
         .current_dir(root)
@@ -125,7 +148,7 @@ fn command(function: &Function, address: &str) -> Command {
         ("_HANDLER", "bootstrap"),
         ("AWS_LAMBDA_RUNTIME_API", address),
         ("AWS_LAMBDA_FUNCTION_NAME", &function.name),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", &running.version),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/local"),
