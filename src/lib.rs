@@ -13,6 +13,8 @@ pub mod compute;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod deployed;
+#[cfg(feature = "cli")]
+pub mod doctor;
 pub mod domain;
 #[cfg(feature = "aws")]
 pub mod drive;

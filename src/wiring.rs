@@ -45,12 +45,21 @@ pub fn owner(what: &str) -> String {
     format!("{what}-{:016x}", fastrand::u64(..))
 }
 
-/// The driver of the command line, with the credentials of the AWS CLI.
+/// What a command needs.
+#[cfg(feature = "cli")]
+pub struct Operator<L> {
+    pub driver: AwsDriver<L>,
+    /// The function as it is deployed.
+    pub deployed: crate::deployed::Lambda,
+    pub settings: Settings,
+}
+
+/// What the command line needs, with the credentials of the AWS CLI.
 ///
 /// # Errors
 /// Everything in the environment that cannot be used.
 #[cfg(feature = "cli")]
-pub async fn for_command_line(lookup: &impl Lookup) -> Result<AwsDriver<DynamoDb>, ConfigErrors> {
+pub async fn for_command_line(lookup: &impl Lookup) -> Result<Operator<DynamoDb>, ConfigErrors> {
     use crate::config::{BadValue, environment};
 
     let settings = Settings::read(lookup)?;
@@ -58,7 +67,11 @@ pub async fn for_command_line(lookup: &impl Lookup) -> Result<AwsDriver<DynamoDb
     match &settings.ledger {
         LedgerChoice::DynamoDb { table } => {
             let ledger = DynamoDb::new(aws.dynamodb(), table);
-            Ok(driver(&settings, &aws, ledger, owner("proxymanager")))
+            Ok(Operator {
+                driver: driver(&settings, &aws, ledger, owner("proxymanager")),
+                deployed: crate::deployed::Lambda::new(aws.lambda()),
+                settings,
+            })
         }
         LedgerChoice::Memory => Err(ConfigErrors::from(BadValue {
             key: environment::LEDGER.to_owned(),

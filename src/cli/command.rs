@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::output::{Format, line, print, table};
 use super::report;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{ConfigErrors, Lookup};
+use crate::domain::fault::Fault;
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::RuleName;
@@ -17,12 +17,10 @@ use crate::drive::{Effort, Looked};
 use crate::ledger::dynamodb::DynamoDb;
 use crate::ledger::{Ledger, LedgerError};
 use crate::rules::Managed;
-use crate::wiring::{self, AwsDriver};
+use crate::wiring::Operator;
 
 /// What all commands need.
-pub struct Context {
-    driver: AwsDriver<DynamoDb>,
-}
+pub type Context = Operator<DynamoDb>;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,32 +33,44 @@ pub enum CommandError {
         phase: &'static str,
         reason: String,
     },
+    #[error("{}", .0.join("\n"))]
+    Refused(Vec<String>),
+    #[error("nobody can be asked here: look at the changes above, and add --yes to make them")]
+    CannotAsk,
+    #[error("nothing was changed")]
+    Declined,
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Fault(#[from] Fault),
 }
 
-impl Context {
-    /// Reads the same environment as the function, with the credentials of the AWS CLI.
-    pub async fn new(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
-        Ok(Context {
-            driver: wiring::for_command_line(lookup).await?,
-        })
+impl CommandError {
+    /// As promised to scripts.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            CommandError::CannotAsk => 2,
+            _ => 1,
+        }
     }
+}
 
-    async fn rule(&self, name: &str) -> Result<Managed, CommandError> {
-        let rule = RuleName(name.to_owned());
-        let rules = self.driver.rules_now().await?;
-        rules.get(&rule).cloned().ok_or_else(|| {
-            let known: Vec<_> = rules.iter().map(|managed| managed.rule.name.to_string()).collect();
-            CommandError::NoSuchRule {
-                name: name.to_owned(),
-                known: if known.is_empty() {
-                    "none".to_owned()
-                } else {
-                    known.join(", ")
-                },
-            }
-        })
+/// A rule by its name, as it is now.
+async fn rule(context: &Context, name: &str) -> Result<Managed, CommandError> {
+    let rules = context.driver.rules_now().await?;
+    let found = rules.get(&RuleName(name.to_owned())).cloned();
+    found.ok_or_else(|| no_such_rule(name, rules.iter().map(|managed| &managed.rule.name)))
+}
+
+pub(super) fn no_such_rule<'r>(name: &str, known: impl Iterator<Item = &'r RuleName>) -> CommandError {
+    let known: Vec<_> = known.map(ToString::to_string).collect();
+    CommandError::NoSuchRule {
+        name: name.to_owned(),
+        known: if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        },
     }
 }
 
@@ -94,7 +104,7 @@ pub async fn list(context: &Context, format: Format) -> Result<(), CommandError>
 }
 
 pub async fn status(context: &Context, name: &str, format: Format) -> Result<(), CommandError> {
-    let managed = context.rule(name).await?;
+    let managed = rule(context, name).await?;
     let Looked { record, withheld, .. } = context.driver.look(&managed, &Stimulus::Tick, Effort::Inspect).await?;
     let now = SystemClock.now();
     print(format, &report::json(now, &managed, &record), || {
@@ -200,7 +210,7 @@ pub async fn keep_awake(
     duration: Option<Duration>,
     format: Format,
 ) -> Result<(), CommandError> {
-    let managed = context.rule(name).await?;
+    let managed = rule(context, name).await?;
     let until = duration.map(|duration| after(SystemClock.now(), duration));
     let who = "proxymanager".to_owned();
     let stimulus = Stimulus::KeepAwake { until, who };
@@ -227,7 +237,7 @@ pub async fn keep_awake(
 /// The newest events of one rule or of all, newest first.
 pub async fn history(context: &Context, name: Option<&str>, most: usize, format: Format) -> Result<(), CommandError> {
     let names = match name {
-        Some(name) => vec![context.rule(name).await?.rule.name],
+        Some(name) => vec![rule(context, name).await?.rule.name],
         None => {
             let rules = context.driver.rules_now().await?;
             rules.iter().map(|managed| managed.rule.name.clone()).collect()
@@ -264,7 +274,7 @@ pub async fn want(
     wait: bool,
     format: Format,
 ) -> Result<(), CommandError> {
-    let managed = context.rule(name).await?;
+    let managed = rule(context, name).await?;
     let command = Stimulus::Command {
         wanted,
         who: "proxymanager".to_owned(),

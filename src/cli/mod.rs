@@ -1,7 +1,13 @@
 //! The command line: what an operator asks and tells.
 
+mod adopt;
+mod change;
 mod command;
+mod create;
+mod doctor;
 mod output;
+mod policy;
+mod release;
 mod report;
 #[cfg(feature = "local")]
 mod seed;
@@ -13,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Environment;
 use crate::domain::seen::Wanted;
+use crate::wiring;
 
 pub use output::Format;
 #[cfg(feature = "local")]
@@ -75,6 +82,10 @@ enum OfRules {
         #[arg(long, conflicts_with = "duration")]
         off: bool,
     },
+    Create(create::Create),
+    Adopt(adopt::Adopt),
+    Release(release::Release),
+    Doctor(doctor::Doctor),
     /// Show what happened: who or what woke rules and put them to sleep, and when.
     History {
         /// The rule's name; all rules without it.
@@ -108,7 +119,7 @@ fn for_how_long(text: &str) -> Result<Duration, String> {
 }
 
 async fn of_rules(command: OfRules, format: Format) -> ExitCode {
-    let context = match command::Context::new(&Environment).await {
+    let context = match wiring::for_command_line(&Environment).await {
         Ok(context) => context,
         Err(errors) => {
             eprintln!("{errors}");
@@ -123,13 +134,21 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
         OfRules::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
         OfRules::KeepAwake { rule, duration, .. } => command::keep_awake(&context, &rule, duration, format).await,
         OfRules::History { rule, last } => command::history(&context, rule.as_deref(), last, format).await,
+        OfRules::Create(args) => create::create(&context, &args, format).await,
+        OfRules::Adopt(args) => adopt::adopt(&context, &args, format).await,
+        OfRules::Release(args) => release::release(&context, &args, format).await,
+        OfRules::Doctor(args) => match doctor::doctor(&context, &args, format).await {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::from(FAILED),
+            Err(error) => Err(error),
+        },
         OfRules::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("proxymanager: {error}");
-            ExitCode::from(FAILED)
+            ExitCode::from(error.exit_code())
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The environment of the function, which the command line reads too.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -106,6 +107,16 @@ pub enum LedgerChoice {
     },
     /// Within this process: only where there is a single one.
     Memory,
+}
+
+/// As it is written in the environment.
+impl fmt::Display for LedgerChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LedgerChoice::DynamoDb { table } => write!(f, "dynamodb:{table}"),
+            LedgerChoice::Memory => f.write_str("memory"),
+        }
+    }
 }
 
 impl Settings {

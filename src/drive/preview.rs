@@ -2,6 +2,8 @@
 //! nothing is changed.
 
 use super::Driver;
+use std::collections::BTreeMap;
+
 use super::observe::add_ways;
 use crate::activity::Metrics;
 use crate::clock::Clock;
@@ -9,8 +11,8 @@ use crate::compute::Compute;
 use crate::domain::fault::Fault;
 use crate::domain::plan::plan;
 use crate::domain::record::Record;
-use crate::domain::rule::{GroupId, Problem, RuleName};
-use crate::domain::seen::{GroupHealth, ResourceSeen, Stimulus};
+use crate::domain::rule::{GroupId, Problem, ResourceId, RuleName};
+use crate::domain::seen::{Fact, GroupHealth, ResourceSeen, Stimulus};
 use crate::domain::table::RouteTable;
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
@@ -43,8 +45,16 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         Ok(self.ways_before_stop(table).await?.0)
     }
 
+    /// The machines that listener rules of the table lead to which are not managed, each with the rule that does.
+    ///
+    /// # Errors
+    /// What AWS refuses.
+    pub async fn ways_now(&self, table: &RouteTable) -> Fact<BTreeMap<ResourceId, String>> {
+        self.ways_here(table).await
+    }
+
     /// What would be found of this rule in this table; none when there would be no such rule. `made` are target groups in
-    /// the table that do not exist yet, or not yet with all these targets.
+    /// the table that do not exist yet, or not yet with all these targets; `here` is [`Driver::ways_now`] of the table.
     ///
     /// # Errors
     /// When the ledger cannot be used.
@@ -53,6 +63,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         table: &RouteTable,
         name: &RuleName,
         made: &[GroupHealth],
+        here: &Fact<BTreeMap<ResourceId, String>>,
     ) -> Result<Option<Preview>, LedgerError> {
         let rules = Rules::new(table, &self.settings);
         let Some(managed) = rules.get(name) else {
@@ -67,9 +78,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             .flatten()
             .cloned()
             .collect();
-        match self.ways_here(table).await {
+        match here {
             Ok(here) => add_ways(&mut seen, |machine| here.get(machine).cloned()),
-            Err(fault) => unseen.push(fault),
+            Err(fault) => unseen.push(fault.clone()),
         }
         for machine in seen.resources.iter_mut().flatten() {
             let claimants = self.ledger.claimants(&machine.id).await?;

@@ -1,6 +1,8 @@
 //! From the route table to rules: listener rules with one name are one rule, and what speaks against managing it is found.
 
 mod index;
+#[cfg(feature = "cli")]
+pub mod place;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
