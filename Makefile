@@ -2,12 +2,17 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
-BOOTSTRAP := target/release/bootstrap
-# A panic ends the process, so nothing unwinds, and tables that say how would be a tenth of the zip.
-SHIPPED := -C force-unwind-tables=no
+# The function as it is shipped and tested. TARGET=aarch64-unknown-linux-gnu builds it for arm64, which is untested.
+TARGET ?=
+BUILT := target/$(if $(TARGET),$(TARGET)/)release/bootstrap
+BOOTSTRAP := target/lambda/$(if $(TARGET),$(TARGET)/)bootstrap
+ZIP := dist/aws-proxymanager-$(VERSION)$(if $(findstring aarch64,$(TARGET)),-arm64).zip
+CARGO_HOME ?= $(HOME)/.cargo
+# Of the target: aarch64-linux-gnu-objcopy for arm64.
+OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test bench ci zip tools fmt lint doc clean
+.PHONY: help demo build test bench ci zip tools fmt lint doc templates permissions sam reproducible clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -24,10 +29,19 @@ demo: build ## Build, run the local cloud, print the URL to open
 build: $(BOOTSTRAP) ## Build the function and the command line
 	cargo build --bin proxymanager
 
+# Where it was built stays out, so that the same source gives the same bytes. It aborts when it panics, so nothing reads
+# its tables for unwinding: they are a fifteenth of the zip.
 .PHONY: $(BOOTSTRAP)
-$(BOOTSTRAP): export RUSTFLAGS := $(SHIPPED)
+$(BOOTSTRAP): export RUSTFLAGS := --remap-path-prefix=$(CARGO_HOME)/registry/src=crates --remap-path-prefix=$(CURDIR)=.
 $(BOOTSTRAP):
-	cargo build --release --no-default-features --features lambda --bin bootstrap
+	cargo build --release --no-default-features --features lambda --bin bootstrap $(addprefix --target ,$(TARGET))
+	@mkdir -p $(@D)
+	$(OBJCOPY) -R .eh_frame -R .eh_frame_hdr -R .gcc_except_table -R .comment $(BUILT) $@
+
+# What `sam build` calls.
+.PHONY: build-Waker
+build-Waker: $(BOOTSTRAP)
+	cp $(BOOTSTRAP) "$(ARTIFACTS_DIR)/bootstrap"
 
 tools: ## Install what the tests need (a .venv; Debian packages when root)
 	@scripts/install-test-tools
@@ -50,14 +64,26 @@ lint:
 doc:
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps
 
-ci: ## What must pass before a change is merged; prints the time of each stage
-	@scripts/stages fmt lint doc tools $(BOOTSTRAP) test
+templates: ## Lint template.yaml and the examples, and try the parameters that contradict each other
+	@scripts/check-templates
 
-zip: $(BOOTSTRAP) ## dist/aws-proxymanager-<version>.zip
-	@mkdir -p dist
-	@cp $(BOOTSTRAP) dist/bootstrap && touch -d '2000-01-01T00:00:00Z' dist/bootstrap
-	@cd dist && rm -f aws-proxymanager-$(VERSION).zip && zip -X -q aws-proxymanager-$(VERSION).zip bootstrap && rm bootstrap
-	@ls -l dist/aws-proxymanager-$(VERSION).zip
+permissions: ## The role against what the function called in the tests: nothing missing, nothing idle
+	.venv/bin/python tests/template/permissions.py target/tmp/recorded-calls
+
+sam: $(BOOTSTRAP) ## What `sam build` would deploy is what was tested, byte for byte
+	.venv/bin/sam build --no-cached
+	cmp .aws-sam/build/Waker/bootstrap $(BOOTSTRAP)
+
+ci: ## What must pass before a change is merged; prints the time of each stage
+	@scripts/stages fmt lint doc tools templates $(BOOTSTRAP) test permissions sam zip
+
+zip: $(ZIP) ## dist/aws-proxymanager-<version>.zip and its SHA-256
+.PHONY: $(ZIP)
+$(ZIP): $(BOOTSTRAP)
+	@scripts/pack $(BOOTSTRAP) $@ $(TARGET)
+
+reproducible: ## Build the zip of the last commit in two folders and compare: twice a release build
+	@scripts/reproducible
 
 clean:
-	rm -rf target dist
+	rm -rf target dist .aws-sam

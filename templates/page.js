@@ -4,7 +4,7 @@ const TYPE = 'application/vnd.autostopping+json';
 const HEADER = 'X-Autostopping-Phase';
 // Answers of what stands in front of the site (or of the site itself) that a reload would not improve.
 const BUSY = [403, 429, 502, 503, 504];
-const STEPS = ['machine_starting', 'booting', 'health_checks', 'switching', 'ready'];
+const STEPS = ['machine_starting', 'booting', 'health_checks', 'switching'];
 const KEY = 'autostopping.reloads';
 const $ = id => document.getElementById(id);
 const main = document.querySelector('main');
@@ -37,6 +37,7 @@ const left = s => s == null ? words.eta_unknown
   : s < 90 ? words.eta_minute
   : fill(words.eta_minutes, {minutes: Math.floor((s + 30) / 60)});
 const detail = m => {
+  if (m === 'ready' && wasPost) return '';
   if (m !== 'waking') return fill(words['detail_' + m], state);
   if (state.phase === 'settling' || state.phase === 'stopping') return words['detail_' + state.phase];
   return state.step === 'health_checks' && state.needed > 1 ? fill(words.step_health_checks_many, state) : words['step_' + state.step];
@@ -62,36 +63,45 @@ const render = () => {
   shown = m === 'waking' || m === 'ready' ? Math.max(shown, percent || 0) : 0;
   const bar = $('bar');
   if (percent == null && !shown) bar.removeAttribute('value'); else bar.value = shown;
-  const sun = m === 'asleep' ? 48 : trouble ? 34 : percent == null && !shown ? 34 : 40 - Math.floor(shown * 24 / 100);
-  document.querySelectorAll('circle').forEach(c => c.setAttribute('cy', sun));
+  const reached = m === 'ready' ? 4 : state.step === 'ready' ? 3 : Math.max(0, STEPS.indexOf(state.step));
+  const place = trouble || (percent == null && !shown) ? 4 + 25 * Math.min(3, reached) : shown;
+  document.querySelectorAll('.sun').forEach(part => {
+    const round = part.tagName === 'circle';
+    part.setAttribute(round ? 'cx' : 'x', place + '%');
+    if (round) part.setAttribute('cy', trouble ? 124 : 130 - place * 3 / 5);
+  });
   put('eta', m === 'ready' ? words.eta_ready : left(eta));
   const elapsed = state.elapsed_seconds + gone;
-  put('elapsed', m === 'ready' && !elapsed ? '' : fill(words.elapsed, {time: clock(elapsed)}));
+  put('elapsed', m === 'ready' && !elapsed ? '' : fill(m === 'ready' ? words.took : words.elapsed, {time: clock(elapsed)}));
 
   const retry = state.retry_in_seconds == null ? null : Math.max(0, state.retry_in_seconds - gone);
   put('reason', state.reason || '');
   put('next', m === 'misconfigured' ? words.next_misconfigured
     : retry == null ? words.next_checked
     : retry ? fill(words.next_retry, {time: clock(retry)}) : words.next_now);
-  put('advice', state.advice || fill(words.help_default, state));
-  if (state.advice) $('advice').lang = 'en'; else $('advice').removeAttribute('lang');
-  show('progress', m === 'waking' || m === 'ready');
+  put('advice', state.advice || '');
+  show('bar', m === 'waking' || m === 'ready');
+  show('times', m === 'waking' || m === 'ready');
   show('trouble', trouble || (state.reason && m !== 'ready'));
   show('reason-row', !!state.reason);
+  show('next-row', m !== 'asleep');
   show('steps', m !== 'asleep' && m !== 'misconfigured');
   show('wake', m === 'asleep');
-  show('hint', m === 'waking');
+  show('hint', m === 'waking' && !wasPost);
+  if (wasPost && m === 'ready') {
+    put('post', fill(words.post_ready, state));
+    show('back', history.length > 1);
+  }
 
-  const now = m === 'ready' ? 5 : state.step === 'ready' ? 3 : Math.max(0, STEPS.indexOf(state.step));
   [...$('steps').children].forEach((li, i) => {
-    const is = i < now ? 'done' : i > now ? 'later' : m === 'failed' ? 'failed' : 'now';
+    const is = i < reached ? 'done' : i > reached ? 'later' : m === 'failed' ? 'failed' : 'now';
     if (li.dataset.is === is) return;
     li.dataset.is = is;
     li.lastElementChild.textContent = words['is_' + is];
     if (is === 'now') li.setAttribute('aria-current', 'step'); else li.removeAttribute('aria-current');
   });
 
-  const say = headline + '. ' + text + (trouble && state.reason ? ' ' + state.reason : '');
+  const say = headline + '. ' + (wasPost && m === 'ready' ? $('post').textContent : text) + (trouble && state.reason ? ' ' + state.reason : '');
   if (say !== said) {
     said = say;
     // What the page says at first is read as the page itself.
@@ -106,19 +116,16 @@ const reloads = () => {
   return Date.now() - memory[0] > 120000 || !(memory[0] <= Date.now()) ? [0, 0] : memory;
 };
 const leave = () => {
-  if (leaving) return;
+  // What was sent is lost. To reload would send it again, and to open the address without it would only hide that: who sent it
+  // decides.
+  if (leaving || wasPost) return;
   leaving = true;
   clearTimeout(timer);
   memory = [Date.now(), reloads()[1] + 1];
   try { sessionStorage.setItem(KEY, JSON.stringify(memory)); } catch { /* as above */ }
   // A navigation that comes to nothing (a download, a 204) leaves this page here: it goes on asking.
-  const address = self + location.hash;
-  timer = setTimeout(() => { leaving = false; if (wasPost) history.replaceState(null, '', address); ask(); }, 30000);
-  if (!wasPost) { location.reload(); return; }
-  // reload() would send the form again. replace() with this very address would only move to its fragment, so the address is
-  // changed for a moment first.
-  history.replaceState(null, '', self + (self.includes('?') ? '&' : '?'));
-  location.replace(address);
+  timer = setTimeout(() => { leaving = false; ask(); }, 30000);
+  location.reload();
 };
 const leaveIn = seconds => { clearTimeout(timer); timer = setTimeout(leave, Math.max(0, seconds) * 1000); };
 // At once the first time. For a while after a flip some of the load balancer's nodes still lead here: should the page come back
@@ -127,7 +134,7 @@ const leaveFor = least => {
   const [last, count] = reloads();
   leaveIn(Math.max(least, count ? (last - Date.now()) / 1000 + Math.min(60, 3.5 * 2 ** count) : 0));
 };
-const leaveAtMostEvery = seconds => Date.now() - reloads()[0] >= seconds * 1000 && (leave(), true);
+const leaveAtMostEvery = seconds => !wasPost && Date.now() - reloads()[0] >= seconds * 1000 && (leave(), true);
 
 const wait = seconds => {
   clearTimeout(timer);
@@ -183,12 +190,14 @@ const ask = async () => {
   if (leaving) return;
   if (!answer) return failed();
   fails = 0;
-  if (answer.type === 'opaqueredirect') { if (!leaveAtMostEvery(30)) wait(10); return; }
+  if (answer.type === 'opaqueredirect') { if (wasPost) ready(); else if (!leaveAtMostEvery(30)) wait(10); return; }
   if (!answer.headers.has(HEADER)) return BUSY.includes(answer.status) ? blocked(answer) : ready();
   if (answer.headers.get('Age') > 0) return blocked(answer);
   busy = 0;
   // An answer of ours that is no news of this rule (it is gone, or this page is older than the answer): a fresh page says it.
   if (!news || !news.phase || !news.step) { if (!leaveAtMostEvery(30)) wait(10); return; }
+  // A form has to reach the site at once, so it is ready when the site itself has answered.
+  if (wasPost && news.phase === 'awake') news = {...news, phase: 'switching', step: 'switching'};
   if (news.phase !== state.phase || news.step !== state.step) idle = 0;
   state = news;
   at = Date.now();
@@ -200,8 +209,10 @@ const look = () => { if (!document.hidden && Date.now() - asked > 2000 && state.
 document.addEventListener('visibilitychange', look);
 addEventListener('online', look);
 addEventListener('pageshow', event => { if (event.persisted) { leaving = false; ask(); } });
+// A link to this address without its fragment, which a reload keeps; after a form a link is what does not send it again.
 const link = document.querySelector('#wake a');
-if (link) link.addEventListener('click', event => { event.preventDefault(); leave(); });
+if (wasPost) $('back').addEventListener('click', () => history.back());
+else if (link) link.addEventListener('click', event => { event.preventDefault(); leave(); });
 
 render();
 setInterval(render, 1000);

@@ -202,6 +202,7 @@ fn records(shape: &Shape, ages: &[Option<i64>]) -> Vec<Record> {
                                 let reason = "refused".to_owned();
                                 let failure = Failure {
                                     lasting: false,
+                                    kind: None,
                                     of,
                                     reason,
                                     at: at(-10),

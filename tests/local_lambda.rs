@@ -146,7 +146,7 @@ async fn the_environment_has_awss_variables_and_the_contracts() {
     let env = &seen["env"];
     assert_eq!(env["AWS_ENDPOINT_URL"], cloud.api_url());
     assert_eq!(env["AUTOSTOPPING_LISTENERS"], cloud.seeded.listener);
-    assert_eq!(env["AUTOSTOPPING_WAKER"], cloud.seeded.waker);
+    assert_eq!(env["AUTOSTOPPING_WAKER"], "autostopping-waker");
     assert_eq!(env["AUTOSTOPPING_LEDGER"], "dynamodb:autostopping");
     assert_eq!(env["AWS_LAMBDA_FUNCTION_NAME"], "aws-proxymanager");
     assert_eq!(env["_HANDLER"], "bootstrap");

@@ -369,6 +369,7 @@ fn the_event_of_a_strangers_machine_costs_one_read() {
     let driver = scene.driver();
     let wakers = vec![GroupId(scene.account.cloud().waker.clone())];
     let settings = Settings {
+        branding: proxymanager::config::branding::Branding::NONE,
         metrics: proxymanager::config::environment::MetricsChoice::Off,
         listeners: vec![scene.account.cloud().listeners[0].0.clone()],
         ledger: LedgerChoice::Memory,

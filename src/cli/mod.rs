@@ -6,6 +6,7 @@ mod command;
 mod create;
 mod doctor;
 mod output;
+mod page;
 mod policy;
 mod release;
 mod report;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Environment;
+use crate::config::{Environment, environment};
 use crate::domain::seen::Wanted;
 use crate::wiring;
 
@@ -41,6 +42,8 @@ enum Command {
     /// Run the whole system on this machine, without AWS.
     #[cfg(feature = "local")]
     Local(crate::local::Args),
+    /// Show a phase of the page, with the logo, colour and message of the environment.
+    Page(page::Args),
     #[command(flatten)]
     OfRules(OfRules),
 }
@@ -105,7 +108,25 @@ pub async fn run(cli: Cli) -> ExitCode {
     match cli.command {
         #[cfg(feature = "local")]
         Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
+        Command::Page(args) => preview(&args, cli.output),
         Command::OfRules(command) => of_rules(command, cli.output).await,
+    }
+}
+
+fn preview(args: &page::Args, format: Format) -> ExitCode {
+    let branding = match environment::branding(&Environment) {
+        Ok(branding) => branding,
+        Err(errors) => {
+            eprintln!("{errors}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    match page::run(args, &branding, format) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("proxymanager: the page cannot be written: {error}");
+            ExitCode::from(FAILED)
+        }
     }
 }
 

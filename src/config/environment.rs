@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::domain::policy;
 use crate::domain::rule::GroupId;
 
+use super::branding::{self, Branding, Colour};
 use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
 use super::{BadValue, ConfigErrors, Lookup};
 
@@ -14,7 +15,8 @@ use super::{BadValue, ConfigErrors, Lookup};
 pub const LISTENERS: &str = "AUTOSTOPPING_LISTENERS";
 /// `dynamodb:TABLE`, or `memory`. Required.
 pub const LEDGER: &str = "AUTOSTOPPING_LEDGER";
-/// ARNs of the waker target groups, one per load balancer, comma-separated. Required.
+/// The waker target groups by ARN or name, one per load balancer, comma-separated. Required. A template needs the name:
+/// the group's ARN is made after the function that stands behind it, and so cannot be in the function's environment.
 pub const WAKER: &str = "AUTOSTOPPING_WAKER";
 /// How long a request is held at most.
 pub const HOLD_LIMIT: &str = "AUTOSTOPPING_HOLD_LIMIT";
@@ -26,6 +28,12 @@ pub const SETTLE: &str = "AUTOSTOPPING_SETTLE";
 pub const METRICS_DELAY: &str = "AUTOSTOPPING_METRICS_DELAY";
 /// The shortest `autostopping:idle` that is accepted.
 pub const IDLE_MIN: &str = "AUTOSTOPPING_IDLE_MIN";
+/// A picture on the pages, as a data URI.
+pub const LOGO: &str = "AUTOSTOPPING_LOGO";
+/// The pages' colour, as `#rrggbb`.
+pub const COLOR: &str = "AUTOSTOPPING_COLOR";
+/// A text on the pages.
+pub const MESSAGE: &str = "AUTOSTOPPING_MESSAGE";
 /// What is logged: a level, or `TARGET=LEVEL` comma-separated.
 pub const LOG: &str = "AUTOSTOPPING_LOG";
 
@@ -33,7 +41,7 @@ pub const LOG: &str = "AUTOSTOPPING_LOG";
 pub const METRICS: &str = "AUTOSTOPPING_METRICS";
 
 const PREFIX: &str = "AUTOSTOPPING_";
-const ALL: [&str; 10] = [
+const ALL: [&str; 13] = [
     LISTENERS,
     LEDGER,
     WAKER,
@@ -42,6 +50,9 @@ const ALL: [&str; 10] = [
     SETTLE,
     METRICS_DELAY,
     IDLE_MIN,
+    LOGO,
+    COLOR,
+    MESSAGE,
     LOG,
     METRICS,
 ];
@@ -75,7 +86,7 @@ pub struct Settings {
     /// Listener ARNs of Application Load Balancers, all of one Region; at least one, none twice.
     pub listeners: Vec<String>,
     pub ledger: LedgerChoice,
-    /// Target group ARNs in the same Region; at least one, none twice.
+    /// Target groups in the same Region, by ARN or name; at least one, none twice.
     pub wakers: Vec<GroupId>,
     pub hold_limit: Duration,
     /// 0: no request is held.
@@ -83,6 +94,7 @@ pub struct Settings {
     pub settle: Duration,
     pub metrics_delay: Duration,
     pub idle_min: Duration,
+    pub branding: Branding,
     /// A filter `tracing_subscriber` accepts.
     pub log: String,
     pub metrics: MetricsChoice,
@@ -132,7 +144,7 @@ impl Settings {
         };
         let listeners = reader.arns(LISTENERS, &LISTENER);
         let ledger = reader.ledger();
-        let wakers = reader.arns(WAKER, &TARGET_GROUP);
+        let wakers = reader.arns(WAKER, &WAKER_GROUP);
         reader.one_region(&listeners, &wakers);
         let settings = Settings {
             listeners,
@@ -143,6 +155,7 @@ impl Settings {
             settle: reader.duration(SETTLE, DEFAULT_SETTLE, &SETTLES),
             metrics_delay: reader.duration(METRICS_DELAY, policy::METRICS_DELAY, &METRICS_DELAYS),
             idle_min: reader.duration(IDLE_MIN, DEFAULT_IDLE_MIN, &IDLE_MINS),
+            branding: reader.branding(),
             log: reader.log(),
             metrics: reader.metrics(),
         };
@@ -152,6 +165,23 @@ impl Settings {
         } else {
             Err(ConfigErrors(reader.bad))
         }
+    }
+}
+
+/// What the environment says of the pages' looks alone.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn branding(lookup: &impl Lookup) -> Result<Branding, ConfigErrors> {
+    let mut reader = Reader {
+        lookup,
+        bad: Vec::new(),
+    };
+    let branding = reader.branding();
+    if reader.bad.is_empty() {
+        Ok(branding)
+    } else {
+        Err(ConfigErrors(reader.bad))
     }
 }
 
@@ -188,6 +218,23 @@ impl<L: Lookup> Reader<'_, L> {
             self.bad(key, &text, allowed_numbers(range));
             default
         })
+    }
+
+    fn branding(&mut self) -> Branding {
+        Branding {
+            logo: self.read(LOGO, branding::logo, branding::LOGO_ALLOWED),
+            colour: self.read(COLOR, Colour::parse, branding::COLOUR_ALLOWED),
+            message: self.read(MESSAGE, branding::message, branding::MESSAGE_ALLOWED),
+        }
+    }
+
+    fn read<T>(&mut self, key: &str, parse: impl Fn(&str) -> Option<T>, allowed: &str) -> Option<T> {
+        let text = self.lookup.get(key)?;
+        let value = parse(&text);
+        if value.is_none() {
+            self.bad(key, &short(&text), allowed);
+        }
+        value
     }
 
     fn metrics(&mut self) -> MetricsChoice {
@@ -249,7 +296,7 @@ impl<L: Lookup> Reader<'_, L> {
         let text = self.lookup.get(key).unwrap_or_default();
         let mut arns: Vec<String> = Vec::new();
         for arn in text.split(',').map(str::trim) {
-            if region(arn, kind).is_none() {
+            if region(arn, kind).is_none() && !(kind.or_name && is_group_name(arn)) {
                 self.bad(key, arn, format!("{}, comma-separated", kind.example));
             } else if arns.iter().any(|known| known == arn) {
                 self.bad(key, arn, "each only once");
@@ -268,7 +315,7 @@ impl<L: Lookup> Reader<'_, L> {
             arns.iter().filter_map(of).collect()
         };
         let mut all = regions(listeners, LISTENERS, &LISTENER);
-        all.extend(regions(wakers, WAKER, &TARGET_GROUP));
+        all.extend(regions(wakers, WAKER, &WAKER_GROUP));
         let Some((_, _, first)) = all.first().cloned() else {
             return;
         };
@@ -289,6 +336,14 @@ impl<L: Lookup> Reader<'_, L> {
             };
             self.bad(&key, &value, known);
         }
+    }
+}
+
+/// The beginning of a value that may be kilobytes long.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(60) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -324,24 +379,34 @@ fn is_table_name(name: &str) -> bool {
     (3..=255).contains(&name.len()) && name.bytes().all(fits)
 }
 
+/// Elastic Load Balancing API reference, CreateTargetGroup, "Name".
+fn is_group_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=32).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('-') && !name.ends_with('-')
+}
+
 /// A kind of ARN of Elastic Load Balancing.
 struct Kind {
     resource: &'static str,
     /// The parts after it.
     parts: usize,
+    /// Whether its name will do.
+    or_name: bool,
     example: &'static str,
 }
 
 const LISTENER: Kind = Kind {
     resource: "listener/app/",
     parts: 3,
+    or_name: false,
     example: "ARNs of listeners of Application Load Balancers, \
               arn:aws:elasticloadbalancing:REGION:ACCOUNT:listener/app/NAME/ID/ID",
 };
-const TARGET_GROUP: Kind = Kind {
+const WAKER_GROUP: Kind = Kind {
     resource: "targetgroup/",
     parts: 2,
-    example: "ARNs of the target groups with this function, one per load balancer, \
+    or_name: true,
+    example: "the target groups with this function, one per load balancer, by name or by ARN, \
               arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID",
 };
 

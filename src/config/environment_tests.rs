@@ -50,6 +50,7 @@ fn the_required_ones_are_enough() {
         settle: Duration::from_secs(300),
         metrics_delay: Duration::from_secs(180),
         idle_min: Duration::from_secs(300),
+        branding: Branding::NONE,
         log: "info".to_owned(),
         metrics: MetricsChoice::Off,
     };
@@ -77,12 +78,15 @@ fn everything_wrong_is_told_at_once_with_its_key() {
     let all = with(&[
         (LISTENERS, "x"),
         (LEDGER, "x"),
-        (WAKER, "x"),
+        (WAKER, "x y"),
         (HOLD_LIMIT, "x"),
         (MAX_HELD, "x"),
         (SETTLE, "x"),
         (METRICS_DELAY, "x"),
         (IDLE_MIN, "x"),
+        (LOGO, "x"),
+        (COLOR, "x"),
+        (MESSAGE, &"x".repeat(501)),
         (LOG, "x"),
         (METRICS, "x"),
         ("AUTOSTOPPING_HOLD_LIMITS", "20s"),
@@ -96,7 +100,7 @@ fn everything_wrong_is_told_at_once_with_its_key() {
         text.contains("AUTOSTOPPING_SETTLE = \"x\" cannot be used; allowed: a duration"),
         "{text}"
     );
-    assert_eq!(text.lines().count(), 11);
+    assert_eq!(text.lines().count(), 14);
 }
 
 #[test]
@@ -116,6 +120,8 @@ fn values_one_by_one() {
         (LOG, "proxymanager=debug,aws_smithy_runtime::client=warn,error"),
         (LEDGER, "dynamodb:abc"),
         (LEDGER, " memory "),
+        (WAKER, "autostopping-waker"),
+        (WAKER, &format!("{GROUP},site-waker")),
         (LISTENERS, &format!("{ONE},\n  {TWO}")),
         ("AUTO_STOPPING_X", "of somebody else"),
     ];
@@ -151,6 +157,9 @@ fn values_one_by_one() {
         (LISTENERS, ONE.replace("elasticloadbalancing", "ec2")),
         (LISTENERS, GROUP.to_owned()),
         (WAKER, ONE.to_owned()),
+        (WAKER, "-waker".to_owned()),
+        (WAKER, "a".repeat(33)),
+        (WAKER, "waker,waker".to_owned()),
         (WAKER, GROUP.replace("eu-west-1", "eu-west-2")),
     ];
     for (key, value) in bad {
@@ -236,4 +245,28 @@ proptest! {
             prop_assert!(errors.0.iter().all(|bad| !bad.allowed.is_empty() && bad.key.starts_with(PREFIX)));
         }
     }
+}
+
+#[test]
+fn a_logo_that_is_no_image_a_colour_that_is_none_and_an_endless_message_are_named() {
+    let long = "x".repeat(501);
+    let wrong_ones = with(&[
+        (LOGO, "https://example.com/logo.png"),
+        (COLOR, "blue"),
+        (MESSAGE, &long),
+    ]);
+    assert_eq!(wrong(&wrong_ones), [LOGO, COLOR, MESSAGE]);
+    assert_eq!(
+        branding(&wrong_ones),
+        Settings::read(&wrong_ones).map(|settings| settings.branding)
+    );
+    let huge = format!("data:image/png;base64,{}", "A".repeat(9000));
+    let told = branding(&with(&[(LOGO, &huge)])).unwrap_err().to_string();
+    assert!(
+        told.starts_with("AUTOSTOPPING_LOGO = \"data:image/png") && told.len() < 400,
+        "{told}"
+    );
+    let said = branding(&with(&[(COLOR, "#0b5cad"), (MESSAGE, " Questions? Ask us. ")])).unwrap();
+    assert_eq!(said.message.as_deref(), Some("Questions? Ask us."));
+    assert_eq!(said.colour.map(|colour| colour.to_string()).as_deref(), Some("#0b5cad"));
 }

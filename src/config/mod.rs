@@ -1,5 +1,6 @@
 //! Configuration: text in, types out. Pure; whatever is wrong is told all at once, each with its key.
 
+pub mod branding;
 pub mod environment;
 pub mod tags;
 mod text;

@@ -47,6 +47,7 @@ pub fn applied(now: Timestamp, record: &mut Record, before: &Record, action: &Ac
         Err(fault) => {
             record.note_failure(now, of, fault.pause(), fault.sentence());
             if let Some(failure) = record.failures.get_mut(&of) {
+                failure.kind = Some(fault.kind);
                 // No room for P, whether by quota or because all priorities are taken, comes as a conflict.
                 failure.lasting = fault.lasts() || of == Attempt::Park && fault.kind == FaultKind::Conflict;
             }

@@ -13,7 +13,7 @@ use super::time::{Timestamp, since};
 pub struct Progress {
     /// 0 to 99 while under way, 100 when there; none when nothing is known to measure against.
     pub percent: Option<u8>,
-    /// None when unknown or overdue.
+    /// None when unknown; zero when the wake takes longer than usual already.
     pub eta: Option<Duration>,
     pub elapsed: Duration,
 }
@@ -37,7 +37,7 @@ pub fn progress(now: Timestamp, record: &Record) -> Progress {
         }
         (Phase::Starting | Phase::Checking | Phase::Switching, Some(_)) => Progress {
             percent: Some(95),
-            eta: None,
+            eta: Some(Duration::ZERO),
             elapsed,
         },
         _ => Progress {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::FaultKind;
 use super::phase::{Phase, Step};
 use super::rule::{Action, Problem, ResourceId, RouteId, RuleName, Side};
 use super::seen::Wanted;
@@ -133,6 +134,9 @@ pub struct Failure {
     /// The same call will be refused until somebody changes something.
     #[serde(default)]
     pub lasting: bool,
+    /// None when it was no call that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<FaultKind>,
 }
 
 /// What can fail, each with a pause of its own.
@@ -160,6 +164,7 @@ impl Failure {
             attempts: attempts.saturating_add(1),
             retry_at,
             lasting: false,
+            kind: None,
         }
     }
 }

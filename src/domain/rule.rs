@@ -21,7 +21,7 @@ pub struct RouteId(pub String);
 #[serde(transparent)]
 pub struct ResourceId(pub String);
 
-/// The ARN of a target group.
+/// The ARN of a target group; a waker's may be its name alone where the environment says so.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GroupId(pub String);
@@ -36,6 +36,26 @@ macro_rules! displayed_as_its_text {
     )*};
 }
 displayed_as_its_text!(RuleName RouteId ResourceId GroupId);
+
+impl GroupId {
+    /// The group's name, which no other of its account and Region has (Elastic Load Balancing API reference,
+    /// CreateTargetGroup). `arn:...:targetgroup/NAME/ID`; what is no ARN is a name.
+    pub fn name(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or(&self.0)
+    }
+
+    /// Whether this group is one of these, each given by its ARN or by its name.
+    pub fn is_among(&self, groups: &[GroupId]) -> bool {
+        groups
+            .iter()
+            .any(|group| self == group || (group.is_name() && group.0 == self.name()))
+    }
+
+    /// Whether this is a name and no ARN.
+    pub fn is_name(&self) -> bool {
+        !self.0.contains([':', '/'])
+    }
+}
 
 /// One thing that sleeps and wakes as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,7 +191,7 @@ impl Action {
 
     /// Whether it forwards to any of these groups.
     pub fn forwards_to_any(&self, wakers: &[GroupId]) -> bool {
-        self.groups().iter().any(|(group, _)| wakers.contains(group))
+        self.groups().iter().any(|(group, _)| group.is_among(wakers))
     }
 }
 

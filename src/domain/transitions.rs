@@ -154,6 +154,9 @@ impl Look<'_> {
     fn blind(&mut self, fault: &Fault) -> Phase {
         if !self.pauses(Attempt::Look) {
             self.fail(Attempt::Look, fault.pause(), fault.sentence());
+            if let Some(failure) = self.record.failures.get_mut(&Attempt::Look) {
+                failure.kind = Some(fault.kind);
+            }
         }
         let failed = || Phase::Failed(fault.sentence());
         let passing = fault.kind == FaultKind::Throttled && self.record.adopted;

@@ -191,7 +191,7 @@ pub(super) fn backend(routes: &[RouteSeen], record: &Record, wakers: &[GroupId])
         {
             match groups.iter_mut().find(|(known, _)| *known == group) {
                 Some((_, weighted)) => *weighted |= weight > 0,
-                None if wakers.contains(&group) => {}
+                None if group.is_among(wakers) => {}
                 None => groups.push((group, weight > 0)),
             }
         }

@@ -35,7 +35,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 .map(|action| action.groups())
                 .unwrap_or_default()
             {
-                if !self.settings.wakers.contains(&group) {
+                if !group.is_among(&self.settings.wakers) {
                     strangers.entry(group).or_insert_with(|| rule.arn.0.clone());
                 }
             }
@@ -105,7 +105,6 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             .filter_map(|rule| final_action(&rule.actions))
             .flat_map(|action| action.groups())
             .map(|(group, _)| group)
-            .chain(self.settings.wakers.iter().cloned())
             .collect();
         let before = table.ways.clone();
         let (last, mut machines) = match before.as_ref().and_then(|ways| ways.pending.clone()) {
@@ -115,6 +114,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         let others: BTreeSet<GroupId> = self.gateway.groups().await?.into_iter().collect();
         let left = others
             .difference(&ours)
+            .filter(|group| !group.is_among(&self.settings.wakers))
             .filter(|group| last.as_ref().is_none_or(|last| *group > last));
         let slice: Vec<GroupId> = left.take(GROUPS_A_READING).cloned().collect();
         for group in &slice {

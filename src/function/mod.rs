@@ -89,12 +89,17 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             return self.answer(request).await;
         };
         let answer = tokio::time::timeout(settings.hold_limit + GRACE, self.answer(request)).await;
-        answer.unwrap_or_else(|_| pages::unavailable(&Asked::new(request), "AWS answers too slowly right now"))
+        answer.unwrap_or_else(|_| pages::unavailable(&self.asked(request), "AWS answers too slowly right now"))
+    }
+
+    fn asked<'a>(&'a self, request: &'a AlbRequest) -> Asked<'a> {
+        let settings = self.state.as_ref().ok().map(|(_, settings)| settings);
+        Asked::new(request, settings.map(|settings| &settings.branding))
     }
 
     /// The one table of answers.
     async fn answer(&self, request: &AlbRequest) -> Answer {
-        let mut asked = Asked::new(request);
+        let mut asked = self.asked(request);
         let asker = who::asker(request);
         if asker == Asker::HealthCheck {
             return Answer::new(200, "text/plain", String::new());
@@ -126,7 +131,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         };
         let refusal = |record: Option<&Record>| Refusal::of(driver.clock.now(), &managed.rule, record, request);
         asked.refusal = refusal(record.as_ref());
-        let pressed = managed.rule.policy.confirm && press::is_pressed(request);
+        let somebody = matches!(asker, Asker::Browser | Asker::Program);
+        let pressed = somebody && managed.rule.policy.confirm && press::is_pressed(request);
         if let Some(record) = record.as_ref().filter(|record| leads_to_backend(record))
             && asker != Asker::Nobody
             && !pressed

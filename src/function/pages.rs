@@ -5,6 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::config::ConfigErrors;
+use crate::config::branding::Branding;
+use crate::domain::fault::FaultKind;
 use crate::domain::phase::{Phase, Step};
 use crate::domain::progress::progress as progress_of;
 use crate::domain::record::Record;
@@ -15,7 +17,7 @@ use crate::http::answer::{Answer, HTML_TYPE, JSON_TYPE};
 use crate::http::event::AlbRequest;
 use crate::http::redirect;
 use crate::http::who::{self, Asker};
-use crate::page::{self, Branding, Language, View, Wake};
+use crate::page::{self, Advice, Language, View, Wake};
 
 use super::refusal::Refusal;
 
@@ -23,18 +25,18 @@ use super::refusal::Refusal;
 pub(super) struct Asked<'r> {
     request: &'r AlbRequest,
     language: Language,
-    branding: Branding,
+    branding: &'r Branding,
     browser: bool,
     /// Why it wakes nothing, if it does not.
     pub(super) refusal: Option<Refusal>,
 }
 
 impl<'r> Asked<'r> {
-    pub(super) fn new(request: &'r AlbRequest) -> Self {
+    pub(super) fn new(request: &'r AlbRequest, branding: Option<&'r Branding>) -> Self {
         Asked {
             request,
             language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
-            branding: Branding::default(),
+            branding: branding.unwrap_or(const { &Branding::NONE }),
             browser: who::asker(request) == Asker::Browser,
             refusal: None,
         }
@@ -79,7 +81,7 @@ impl<'r> Asked<'r> {
             .with("vary", "accept-language")
             .with(
                 "content-security-policy",
-                page::content_security_policy(&self.branding, self.wake()),
+                page::content_security_policy(self.branding, self.wake()),
             )
     }
 
@@ -102,8 +104,8 @@ fn retry_after(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Duration {
     let left = match (progress_of(now, record).eta, record.failure()) {
         _ if asked.refusal.is_some() && record.wanted == Wanted::Asleep => Duration::MAX,
         (_, Some(failure)) if now < failure.retry_at => until(now, failure.retry_at),
-        (Some(eta), _) => eta,
-        (None, _) => Duration::from_secs(5),
+        (Some(eta), _) if !eta.is_zero() => eta,
+        (Some(_) | None, _) => Duration::from_secs(5),
     };
     left.clamp(Duration::from_secs(2), Duration::from_secs(60))
 }
@@ -127,7 +129,7 @@ pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> An
 
 /// The same for programs and for the page's poll.
 pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
-    let body = view(now, asked, record, |view| page::json(view).to_string());
+    let body = view(now, asked, record, |view| page::json(view, asked.language).to_string());
     with_phase(Answer::new(503, JSON_TYPE, body), now, asked, record)
 }
 
@@ -139,7 +141,7 @@ pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
         &asked.location(),
         asked.was_post(),
         asked.language,
-        &asked.branding,
+        asked.branding,
     );
     asked
         .html(503, html)
@@ -163,14 +165,14 @@ pub(super) fn pressed(asked: &Asked<'_>) -> Answer {
 
 pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
     let host = asked.request.host();
-    let page = || page::not_found(host, asked.language, &asked.branding);
+    let page = || page::not_found(host, asked.language, asked.branding);
     asked
         .notice(404, page, "no rule is made for this host and path; nothing was started")
         .with("x-autostopping-phase", "none")
 }
 
 pub(super) fn forbidden(asked: &Asked<'_>) -> Answer {
-    let page = || page::forbidden(asked.request.host(), asked.language, &asked.branding);
+    let page = || page::forbidden(asked.request.host(), asked.language, asked.branding);
     asked
         .notice(403, page, "this address may not wake this rule; nothing was started")
         .with("x-autostopping-phase", "none")
@@ -190,11 +192,11 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
         elapsed_seconds: 0,
         reason: Some(why),
         retry_in_seconds: Some(5),
-        advice: None,
+        advice: Advice::Passes,
         wake: asked.wake(),
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
-        branding: &asked.branding,
+        branding: asked.branding,
     };
     asked
         .notice(503, || page::html(&shown, asked.language), why)
@@ -212,11 +214,27 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
             allowed: &bad.allowed,
         })
         .collect();
-    let page = || page::bad_configuration(asked.request.host(), &values, asked.language, &asked.branding);
+    let page = || page::bad_configuration(asked.request.host(), &values, asked.language, asked.branding);
     asked
         .notice(503, page, &errors.to_string())
         .with("retry-after", "60")
         .with("x-autostopping-phase", page::Phase::Misconfigured.as_str())
+}
+
+/// What those who run the rule can do about what is wrong.
+fn advice(record: &Record) -> Advice<'static> {
+    let failure = record.failure();
+    match (&record.snapshot.phase, failure.and_then(|failure| failure.kind)) {
+        (Phase::Misconfigured(_), _) => Advice::Settings,
+        (_, Some(FaultKind::NoCapacity)) => Advice::Capacity,
+        (_, Some(FaultKind::Denied)) => Advice::Permission,
+        (_, Some(FaultKind::NotFound)) => Advice::Gone,
+        (_, Some(FaultKind::Throttled | FaultKind::Conflict | FaultKind::Other)) => Advice::Passes,
+        (_, None) => match record.snapshot.step {
+            Step::HealthChecks { .. } if failure.is_none() => Advice::Health,
+            _ => Advice::Machine,
+        },
+    }
 }
 
 fn problems_may_wake(record: &Record) -> bool {
@@ -277,10 +295,13 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
             .or(refused)
             .or(Some(problems.as_str()).filter(|problems| !problems.is_empty())),
         retry_in_seconds: retry,
-        advice: refusal.and_then(|refusal| refusal.advice.as_deref()),
+        advice: match refusal.and_then(|refusal| refusal.advice.as_deref()) {
+            Some(advice) => Advice::Own(advice),
+            None => advice(record),
+        },
         wake: asked.wake(),
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
-        branding: &asked.branding,
+        branding: asked.branding,
     })
 }

@@ -25,7 +25,7 @@ pub struct Args {
     /// Put your own program behind the load balancer: it is run by `sh -c` with PORT in its environment (repeatable)
     #[arg(long = "app", value_name = "HOST=COMMAND", value_parser = parse_app)]
     pub apps: Vec<(String, String)>,
-    /// The function's executable [default: beside this program, then target/release/bootstrap]
+    /// The function's executable [default: beside this program, then target/lambda/bootstrap]
     #[arg(long, value_name = "PATH")]
     pub bootstrap: Option<PathBuf>,
     /// Where all chance comes from
@@ -112,7 +112,7 @@ fn default_bootstrap() -> PathBuf {
         .and_then(|program| program.parent().map(|dir| dir.join("bootstrap")));
     beside
         .filter(|path| path.is_file())
-        .unwrap_or_else(|| PathBuf::from("target/release/bootstrap"))
+        .unwrap_or_else(|| PathBuf::from("target/lambda/bootstrap"))
 }
 
 fn parse_app(text: &str) -> Result<(String, String), String> {

@@ -15,7 +15,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::{
-    alb, api,
+    alb,
+    api::{self, record::Recorder},
     clock::Clock,
     instances::{self, Instances},
     lambda::{Function, Lambda},
@@ -66,6 +67,8 @@ pub struct Config {
     /// Whether the sites' commands are tried out first.
     pub try_out: bool,
     pub seed_asleep: Option<SeedAsleep>,
+    /// A folder in which the calls of the function are written down.
+    pub record: Option<PathBuf>,
 }
 
 impl Config {
@@ -102,6 +105,7 @@ impl Config {
             echo: false,
             try_out: true,
             seed_asleep: None,
+            record: None,
         }
     }
 }
@@ -119,6 +123,8 @@ pub enum StartError {
     NotExecutable(PathBuf),
     #[error("the command of {host} does not run: {reason}")]
     Command { host: String, reason: String },
+    #[error("calls cannot be recorded in {}: {error}", folder.display())]
+    Record { folder: PathBuf, error: std::io::Error },
     #[error("the local cloud cannot be set up: {0}")]
     Seed(#[from] super::world::Failure),
 }
@@ -197,7 +203,14 @@ impl Cloud {
             .collect();
         let instances = Instances::new(commands, processes.clone(), Arc::clone(&log));
         let shared = Arc::new(Shared::new(clock, log, processes, lambda, instances, world));
-        let mut guards = vec![api::start(api, Arc::clone(&shared))];
+        let recorder = config.record.as_deref().map(|folder| {
+            Recorder::new(folder, &shared.lambda.function().env).map_err(|error| StartError::Record {
+                folder: folder.to_owned(),
+                error,
+            })
+        });
+        let recorder = recorder.transpose()?;
+        let mut guards = vec![api::start(api, Arc::clone(&shared), recorder)];
         let balancer = alb::start(data, seeded.listener.clone(), Arc::clone(&shared));
         guards.push(balancer.map_err(unknown(config.port))?);
         guards.push(instances::drive(Arc::clone(&shared), config.events));
@@ -245,11 +258,13 @@ impl Drop for Cloud {
 fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAddr, region: &str) -> Function {
     // Some seconds more than it takes: a point that is looked for too early is a minute in which nothing is known.
     let published = config.metrics_delay + Duration::from_secs(3);
+    let waker = seeded.waker.split('/').nth(1).unwrap_or_default();
     let mut env: Vec<(String, String)> = [
         ("AWS_ENDPOINT_URL", format!("http://{api}")),
         ("AUTOSTOPPING_LISTENERS", seeded.listener.clone()),
         ("AUTOSTOPPING_LEDGER", format!("dynamodb:{TABLE}")),
-        ("AUTOSTOPPING_WAKER", seeded.waker.clone()),
+        // By name, as a template has to.
+        ("AUTOSTOPPING_WAKER", waker.to_owned()),
         // Nobody wants to wait eight minutes for a demo to fall asleep.
         ("AUTOSTOPPING_SETTLE", "10s".to_owned()),
         ("AUTOSTOPPING_METRICS_DELAY", format!("{}s", published.as_secs())),

@@ -36,7 +36,7 @@ pub(super) struct Messages {
     #[serde(skip)]
     pub steps: &'static str,
     #[serde(skip)]
-    pub list: [&'static str; 5],
+    pub list: [&'static str; 4],
     pub is_done: &'static str,
     pub is_now: &'static str,
     pub is_later: &'static str,
@@ -49,6 +49,7 @@ pub(super) struct Messages {
     pub eta_minutes: &'static str,
     pub eta_ready: &'static str,
     pub elapsed: &'static str,
+    pub took: &'static str,
     #[serde(skip)]
     pub why: &'static str,
     #[serde(skip)]
@@ -59,7 +60,22 @@ pub(super) struct Messages {
     pub next_now: &'static str,
     pub next_checked: &'static str,
     pub next_misconfigured: &'static str,
+    #[serde(skip)]
     pub help_default: &'static str,
+    #[serde(skip)]
+    pub advice_capacity: &'static str,
+    #[serde(skip)]
+    pub advice_permission: &'static str,
+    #[serde(skip)]
+    pub advice_gone: &'static str,
+    #[serde(skip)]
+    pub advice_health: &'static str,
+    #[serde(skip)]
+    pub advice_machine: &'static str,
+    #[serde(skip)]
+    pub advice_passes: &'static str,
+    #[serde(skip)]
+    pub advice_settings: &'static str,
     #[serde(skip)]
     pub wake: &'static str,
     #[serde(skip)]
@@ -72,6 +88,13 @@ pub(super) struct Messages {
     pub post_title: &'static str,
     #[serde(skip)]
     pub post_text: &'static str,
+    pub post_ready: &'static str,
+    #[serde(skip)]
+    pub post_back: &'static str,
+    #[serde(skip)]
+    pub post_open: &'static str,
+    #[serde(skip)]
+    pub post_no_script: &'static str,
     #[serde(skip)]
     pub not_found_title: &'static str,
     #[serde(skip)]
@@ -127,7 +150,6 @@ const ENGLISH: Messages = Messages {
         "System boots",
         "Health checks pass",
         "Traffic is switched over",
-        "Ready",
     ],
     is_done: "(done)",
     is_now: "(now)",
@@ -141,6 +163,7 @@ const ENGLISH: Messages = Messages {
     eta_minutes: "About {minutes} minutes left",
     eta_ready: "Done",
     elapsed: "{time} so far",
+    took: "It took {time}",
     why: "Why",
     next: "What happens next",
     help: "What can be done",
@@ -148,13 +171,24 @@ const ENGLISH: Messages = Messages {
     next_now: "The next try is on its way.",
     next_checked: "It is checked again and again. This page opens it as soon as it answers.",
     next_misconfigured: "This page goes on by itself once that is done.",
-    help_default: "Tell the people who run {rule}, and give them the reason above.",
+    help_default: "Tell the people who run {rule}, with the reason above.",
+    advice_capacity: "They can choose another instance type or Availability Zone, or ask AWS for a higher quota.",
+    advice_permission: "They can give the function's role the permission that is named there.",
+    advice_gone: "They can put back what is named there, or take the tags off the listener rule.",
+    advice_health: "They can see whether the program starts with the machine, and answers the health check of its target group.",
+    advice_machine: "They can look at the machine's state and its system log in the EC2 console.",
+    advice_passes: "Mostly this passes by itself within minutes.",
+    advice_settings: "For them, proxymanager status {rule} lists all that is wrong.",
     wake: "Wake it now",
     hint: "It sleeps while nobody uses it. This page opens it by itself; there is nothing to do.",
     no_script: "This page reloads itself from time to time.",
     reference: "Reference",
     post_title: "Your form was not sent.",
-    post_text: "{rule} was asleep and could not receive it. Once it is ready, please go back and send it again.",
+    post_text: "{rule} was asleep and could not receive it. This page says when it is ready; then go back and send it again.",
+    post_ready: "{rule} was asleep and could not receive it. It is ready now: go back and send it again.",
+    post_back: "Go back to the form",
+    post_open: "Open this address without the form",
+    post_no_script: "Without scripts this page does not change by itself. Open the address above to see how far things are.",
     not_found_title: "Nothing here by that name",
     not_found_lead: "There is no rule for this host, so there is nothing to wake.",
     not_found_help: "Please check the address. If it is right, the people who run the site have not set it up here yet.",
@@ -199,7 +233,6 @@ const GERMAN: Messages = Messages {
         "System fährt hoch",
         "Prüfungen werden bestanden",
         "Verkehr wird umgeschaltet",
-        "Bereit",
     ],
     is_done: "(erledigt)",
     is_now: "(jetzt)",
@@ -213,6 +246,7 @@ const GERMAN: Messages = Messages {
     eta_minutes: "Noch etwa {minutes} Minuten",
     eta_ready: "Fertig",
     elapsed: "bisher {time}",
+    took: "Es hat {time} gedauert",
     why: "Warum",
     next: "Wie es weitergeht",
     help: "Was man tun kann",
@@ -221,12 +255,23 @@ const GERMAN: Messages = Messages {
     next_checked: "Es wird immer wieder geprüft. Sobald es antwortet, wird es hier geöffnet.",
     next_misconfigured: "Sobald das geschehen ist, geht es hier von selbst weiter.",
     help_default: "Bitte denen Bescheid geben, die {rule} betreiben, und den Grund von oben nennen.",
+    advice_capacity: "Sie können einen anderen Instanztyp oder eine andere Availability Zone wählen oder bei AWS ein höheres Kontingent beantragen.",
+    advice_permission: "Sie können der Rolle der Funktion die dort genannte Berechtigung geben.",
+    advice_gone: "Sie können das dort Genannte wiederherstellen oder die Tags von der Listener-Regel nehmen.",
+    advice_health: "Sie können nachsehen, ob das Programm mit der Maschine startet und der Zustandsprüfung seiner Zielgruppe antwortet.",
+    advice_machine: "Sie können in der EC2-Konsole Zustand und Systemprotokoll der Maschine ansehen.",
+    advice_passes: "Meist gibt es sich in einigen Minuten von selbst.",
+    advice_settings: "Ihnen zählt proxymanager status {rule} alles auf, was nicht stimmt.",
     wake: "Jetzt aufwecken",
     hint: "Es schläft, solange niemand es braucht, und öffnet sich hier von selbst. Es ist nichts zu tun.",
     no_script: "Diese Seite lädt sich von Zeit zu Zeit neu.",
     reference: "Kennung",
     post_title: "Das Formular wurde nicht gesendet.",
-    post_text: "{rule} hat geschlafen und konnte es nicht annehmen. Sobald alles bereit ist, bitte zurückgehen und erneut senden.",
+    post_text: "{rule} hat geschlafen und konnte es nicht annehmen. Sobald alles bereit ist, steht es hier; dann bitte zurückgehen und erneut senden.",
+    post_ready: "{rule} hat geschlafen und konnte es nicht annehmen. Jetzt ist alles bereit: bitte zurückgehen und erneut senden.",
+    post_back: "Zurück zum Formular",
+    post_open: "Diese Adresse ohne das Formular öffnen",
+    post_no_script: "Ohne Skripte ändert sich diese Seite nicht von selbst. Die Adresse oben zeigt, wie weit es ist.",
     not_found_title: "Unter diesem Namen gibt es hier nichts",
     not_found_lead: "Für diesen Host gibt es keine Regel, also auch nichts aufzuwecken.",
     not_found_help: "Bitte die Adresse prüfen. Stimmt sie, dann ist die Seite hier noch nicht eingerichtet.",

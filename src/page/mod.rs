@@ -3,7 +3,7 @@
 //! Pure functions of their arguments. Every user's text (host, rule, reason) goes through askama's escaper, and through
 //! nothing else; askama's types stay in `render`.
 
-mod branding;
+mod accent;
 mod language;
 #[cfg(test)]
 mod markup;
@@ -16,7 +16,8 @@ mod tests;
 
 use serde_json::{Value, json};
 
-pub use branding::{Branding, BrandingError};
+use crate::config::branding::Branding;
+
 pub use language::Language;
 pub use policy::content_security_policy;
 
@@ -94,14 +95,35 @@ pub struct View<'a> {
     pub reason: Option<&'a str>,
     /// When it is tried again. `None`: there is no retry, it is only checked.
     pub retry_in_seconds: Option<u32>,
-    /// What the operator can do, a sentence in English. `None`: to tell the operator.
-    pub advice: Option<&'a str>,
+    /// What can be done; shown where something is wrong or was refused.
+    pub advice: Advice<'a>,
     pub wake: Wake,
     /// The request was not a GET or HEAD: its body is lost, and the page says so.
     pub was_post: bool,
     /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
     pub trace: Option<&'a str>,
     pub branding: &'a Branding,
+}
+
+/// What those who run a rule can do about what is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice<'a> {
+    /// A sentence in English, for whoever sees the page.
+    Own(&'a str),
+    /// AWS has no machine to give.
+    Capacity,
+    /// The function's role may not do something.
+    Permission,
+    /// What was named does not exist any more.
+    Gone,
+    /// The machine runs and its health checks fail.
+    Health,
+    /// The machine does not come up.
+    Machine,
+    /// It passes by itself, if anything does.
+    Passes,
+    /// Something has to be put right in the settings.
+    Settings,
 }
 
 /// A setting that cannot be used.
@@ -161,8 +183,9 @@ pub fn html(view: &View, language: Language) -> String {
     render::progress(view, language)
 }
 
-/// The same for the page's poll and for programs. Every key is always there; what is not known is null.
-pub fn json(view: &View) -> Value {
+/// The same for the page's poll and for programs. Every key is always there; what is not known is null, and so is the advice
+/// where nothing is wrong. All but the advice is English or no text at all.
+pub fn json(view: &View, language: Language) -> Value {
     let (healthy, needed) = match view.step {
         Step::HealthChecks { healthy, needed } => (Some(healthy), Some(needed)),
         Step::MachineStopping | Step::MachineStarting | Step::Booting | Step::Switching | Step::Ready => (None, None),
@@ -178,7 +201,7 @@ pub fn json(view: &View) -> Value {
         "elapsed_seconds": view.elapsed_seconds,
         "reason": view.reason.map(render::shown),
         "retry_in_seconds": view.retry_in_seconds,
-        "advice": view.advice.map(render::shown),
+        "advice": render::advice(view, language),
     })
 }
 
@@ -196,7 +219,7 @@ pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: La
             elapsed_seconds: 0,
             reason: None,
             retry_in_seconds: None,
-            advice: None,
+            advice: Advice::Passes,
             wake: Wake::Link,
             was_post,
             trace: None,

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use askama::Template;
 use serde_json::json;
 
+use super::accent;
 use super::messages::{Messages, fill};
 use super::mood::Mood;
-use super::{BadValue, Branding, Language, Phase, Step, View, Wake};
+use super::{Advice, BadValue, Language, Phase, Step, View, Wake};
+use crate::config::branding::Branding;
 use crate::http::press;
 
 pub(super) const CSS: &str = include_str!("../../templates/page.css");
@@ -16,6 +18,8 @@ pub(super) const JS: &str = include_str!("../../templates/page.js");
 /// Longer texts are cut: a host may be 64 KB of somebody's idea of fun, and the page has a budget.
 const LONGEST: usize = 600;
 const LONGEST_PATH: usize = 4096;
+/// In large letters such a name would take the whole screen of a phone.
+const LONG_NAME: usize = 24;
 
 pub(super) enum Notice {
     NotFound,
@@ -28,10 +32,10 @@ struct Frame<'a> {
     lang: &'static str,
     mood: &'static str,
     icon: &'static str,
-    /// The sun's height: 16 is risen, 48 is below the horizon.
-    sun: u8,
+    /// Where the sun stands: percent from the left, and pixels from the top of a sky of 120.
+    sun: (u8, u8),
     css: &'static str,
-    accent: Option<&'a str>,
+    accent: Option<String>,
     logo: Option<&'a str>,
     message: Option<&'a str>,
     host: Cow<'a, str>,
@@ -54,10 +58,13 @@ struct Page<'a> {
     icons: String,
     title: String,
     headline: String,
+    long: bool,
     detail: String,
     refresh: Option<String>,
     was_post: bool,
     post_text: String,
+    address: Cow<'a, str>,
+    no_script: Option<&'static str>,
     asleep: bool,
     wake: Wake,
     /// What the button sends.
@@ -71,7 +78,7 @@ struct Page<'a> {
     elapsed: String,
     reason: Option<Cow<'a, str>>,
     next: String,
-    advice: Cow<'a, str>,
+    advice: String,
     advice_is_english: bool,
     steps: Vec<Item>,
     trace: Option<Cow<'a, str>>,
@@ -95,6 +102,7 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         Mood::Ready => Some(100),
         Mood::Asleep | Mood::Waking | Mood::Failed | Mood::Misconfigured => view.percent.map(|p| p.min(100)),
     };
+    let refresh = refresh(view, mood);
     let rule = shown(view.rule);
     let values = [("rule", &*rule)];
     let icons: serde_json::Map<_, _> = Mood::ALL
@@ -103,26 +111,40 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         .collect();
     let waking = matches!(mood, Mood::Waking | Mood::Ready);
     let page = Page {
-        frame: frame(mood, percent, view.host, language, view.branding),
+        frame: frame(
+            mood,
+            sun(mood, percent, reached(view, mood)),
+            view.host,
+            language,
+            view.branding,
+        ),
         m,
         js: JS,
-        state: super::json(view).to_string(),
+        state: super::json(view, language).to_string(),
         // A struct of plain strings; there is nothing in it that could fail.
         words: serde_json::to_string(m).unwrap_or_default(),
         icons: serde_json::Value::Object(icons).to_string(),
         title: fill(mood.title(m), &values),
         headline: fill(mood.headline(m), &values),
+        long: rule.chars().count() > LONG_NAME,
         detail: detail(view, mood, m),
-        refresh: refresh(view, mood),
+        no_script: match (&refresh, view.was_post) {
+            (Some(_), _) => Some(m.no_script),
+            (None, true) => Some(m.post_no_script),
+            (None, false) => None,
+        },
+        refresh,
         was_post: view.was_post,
-        post_text: fill(m.post_text, &values),
+        post_text: fill(if mood == Mood::Ready { m.post_ready } else { m.post_text }, &values),
+        // Without a path that can be repeated: this very address, as a link always asks by GET.
+        address: same_host(view.path).unwrap_or_default(),
         asleep: mood == Mood::Asleep,
         wake: view.wake,
         field: press::FIELD,
         waking,
-        trouble: matches!(mood, Mood::Failed | Mood::Misconfigured) || (view.reason.is_some() && mood != Mood::Ready),
+        trouble: is_trouble(view, mood),
         show_steps: !matches!(mood, Mood::Asleep | Mood::Misconfigured),
-        show_hint: mood == Mood::Waking,
+        show_hint: mood == Mood::Waking && !view.was_post,
         percent: percent.filter(|_| waking),
         eta: if mood == Mood::Ready {
             m.eta_ready.to_owned()
@@ -132,12 +154,13 @@ pub(super) fn progress(view: &View, language: Language) -> String {
         // A request that was on its way during the flip has not waited; "0:00" would claim that it was measured.
         elapsed: match (mood, view.elapsed_seconds) {
             (Mood::Ready, 0) => String::new(),
+            (Mood::Ready, seconds) => fill(m.took, &[("time", &clock(seconds))]),
             (_, seconds) => fill(m.elapsed, &[("time", &clock(seconds))]),
         },
         reason: view.reason.map(shown),
         next: next(view, mood, m),
-        advice: view.advice.map_or_else(|| fill(m.help_default, &values).into(), shown),
-        advice_is_english: view.advice.is_some(),
+        advice: advice(view, language).unwrap_or_default(),
+        advice_is_english: matches!(view.advice, Advice::Own(_)),
         steps: steps(view, mood, m),
         trace: view.trace.map(shown),
     };
@@ -166,7 +189,7 @@ pub(super) fn notice(
         .map(|(key, value, allowed)| BadValue { key, value, allowed })
         .collect();
     let page = NoticePage {
-        frame: frame(mood, None, host, language, branding),
+        frame: frame(mood, sun(mood, None, 0), host, language, branding),
         m,
         title,
         lead,
@@ -176,19 +199,23 @@ pub(super) fn notice(
     finish(page.render())
 }
 
-fn frame<'a>(mood: Mood, percent: Option<u8>, host: &'a str, language: Language, branding: &'a Branding) -> Frame<'a> {
-    let sun = match (mood, percent) {
-        (Mood::Asleep, _) => 48,
-        (Mood::Failed | Mood::Misconfigured, _) | (Mood::Waking | Mood::Ready, None) => 34,
-        (Mood::Waking | Mood::Ready, Some(percent)) => 40 - (u16::from(percent) * 24 / 100) as u8,
-    };
+/// The sun goes along the bar and rises. While nobody knows how long it takes, it stands where the steps have come.
+fn sun(mood: Mood, percent: Option<u8>, reached: u8) -> (u8, u8) {
+    let place = percent.unwrap_or(4 + 25 * reached);
+    match mood {
+        Mood::Asleep | Mood::Waking | Mood::Ready => (place, 130 - (u16::from(place) * 3 / 5) as u8),
+        Mood::Failed | Mood::Misconfigured => (4 + 25 * reached.min(3), 124),
+    }
+}
+
+fn frame<'a>(mood: Mood, sun: (u8, u8), host: &'a str, language: Language, branding: &'a Branding) -> Frame<'a> {
     Frame {
         lang: language.tag(),
         mood: mood.name(),
         icon: mood.icon(),
         sun,
         css: CSS,
-        accent: branding.accent.as_deref(),
+        accent: branding.colour.map(accent::css),
         logo: branding.logo.as_deref(),
         message: branding.message.as_deref(),
         host: shown(host),
@@ -203,6 +230,7 @@ fn finish(page: askama::Result<String>) -> String {
 fn detail(view: &View, mood: Mood, m: &'static Messages) -> String {
     let text = match (mood, view.phase) {
         (Mood::Asleep, _) => m.detail_asleep,
+        (Mood::Ready, _) if view.was_post => "",
         (Mood::Ready, _) => m.detail_ready,
         (Mood::Failed, _) => m.detail_failed,
         (Mood::Misconfigured, _) => m.detail_misconfigured,
@@ -224,15 +252,44 @@ fn detail(view: &View, mood: Mood, m: &'static Messages) -> String {
     text.to_owned()
 }
 
-fn steps(view: &View, mood: Mood, m: &'static Messages) -> Vec<Item> {
-    let now = match (mood, view.step) {
-        // Past the last: all are done.
-        (Mood::Ready, _) => 5,
+fn is_trouble(view: &View, mood: Mood) -> bool {
+    matches!(mood, Mood::Failed | Mood::Misconfigured) || (view.reason.is_some() && mood != Mood::Ready)
+}
+
+/// What can be done about what is wrong; none where nothing is.
+pub(super) fn advice(view: &View, language: Language) -> Option<String> {
+    if !is_trouble(view, Mood::of(view.phase)) {
+        return None;
+    }
+    let m = Messages::of(language);
+    let they_can = match view.advice {
+        Advice::Own(sentence) => return Some(shown(sentence).into_owned()),
+        Advice::Capacity => m.advice_capacity,
+        Advice::Permission => m.advice_permission,
+        Advice::Gone => m.advice_gone,
+        Advice::Health => m.advice_health,
+        Advice::Machine => m.advice_machine,
+        Advice::Passes => m.advice_passes,
+        Advice::Settings => m.advice_settings,
+    };
+    let rule = shown(view.rule);
+    let tell = fill(m.help_default, &[("rule", &rule)]);
+    Some(format!("{tell} {}", fill(they_can, &[("rule", &rule)])))
+}
+
+/// How many steps are done.
+fn reached(view: &View, mood: Mood) -> u8 {
+    match (mood, view.step) {
+        (Mood::Ready, _) => 4,
         (_, Step::MachineStopping | Step::MachineStarting) => 0,
         (_, Step::Booting) => 1,
         (_, Step::HealthChecks { .. }) => 2,
         (_, Step::Switching | Step::Ready) => 3,
-    };
+    }
+}
+
+fn steps(view: &View, mood: Mood, m: &'static Messages) -> Vec<Item> {
+    let now = usize::from(reached(view, mood));
     let item = |(place, name): (usize, &&'static str)| {
         let (is, said) = match place.cmp(&now) {
             std::cmp::Ordering::Less => ("done", m.is_done),
@@ -269,8 +326,12 @@ fn next(view: &View, mood: Mood, m: &'static Messages) -> String {
     }
 }
 
-/// Without scripts the page navigates instead. Not while asleep: that would wake what nobody asked for.
+/// Without scripts the page navigates instead. Not while asleep: that would wake what nobody asked for. Nor after a form: who
+/// sent it finds out on this page that it has to be sent again, and wants to go back to it.
 fn refresh(view: &View, mood: Mood) -> Option<String> {
+    if view.was_post {
+        return None;
+    }
     let seconds = match mood {
         Mood::Asleep => return None,
         Mood::Ready => 2,

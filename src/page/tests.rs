@@ -6,6 +6,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use super::markup::{Element, attribute, base64_sha256, parse, with_id};
 use super::*;
+use crate::config::branding::Colour;
 
 /// Would break out of text, of an attribute, of a script and of a style, and reads from right to left.
 const HOSTILE: &str =
@@ -34,7 +35,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
         elapsed_seconds: 75,
         reason: None,
         retry_in_seconds: None,
-        advice: None,
+        advice: Advice::Health,
         wake: Wake::Link,
         was_post: false,
         trace: None,
@@ -43,7 +44,11 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
 }
 
 fn branding() -> Branding {
-    Branding::parse(Some(PNG), Some("#0af"), Some("Questions? Ask the platform team.")).unwrap()
+    Branding {
+        logo: Some(PNG.to_owned()),
+        colour: Colour::parse("#0af"),
+        message: Some("Questions? Ask the platform team.".to_owned()),
+    }
 }
 
 /// Every page there is, with its name.
@@ -56,7 +61,6 @@ fn all_pages(text: &str, branding: &Branding) -> Vec<(String, String)> {
                 host: text,
                 path: text,
                 reason: Some(text),
-                advice: Some(text),
                 trace: Some(text),
                 retry_in_seconds: Some(30),
                 was_post: true,
@@ -200,6 +204,7 @@ fn no_page_asks_for_anything_but_itself() {
 #[test]
 fn json_has_one_shape_in_every_phase() {
     let branding = Branding::default();
+    let json = |view: &View| super::json(view, Language::English);
     let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     let first = keys(&json(&view(Phase::Asleep, &branding)));
     for phase in Phase::ALL {
@@ -216,7 +221,8 @@ fn json_has_one_shape_in_every_phase() {
     });
     let expected = json!({
         "rule": "shop", "phase": "failed", "step": "health_checks", "healthy": 1, "needed": 2, "percent": 100,
-        "eta_seconds": null, "elapsed_seconds": 75, "reason": "no capacity", "retry_in_seconds": 30, "advice": null,
+        "eta_seconds": null, "elapsed_seconds": 75, "reason": "no capacity", "retry_in_seconds": 30, "advice": "Tell the people who run shop, with the reason above. They can see whether the program starts \
+            with the machine, and answers the health check of its target group.",
     });
     assert_eq!(value, expected);
 }
@@ -332,6 +338,59 @@ fn a_lost_form_is_told() {
 }
 
 #[test]
+fn after_a_lost_form_nothing_navigates_by_itself_and_a_link_asks_without_it() {
+    let branding = Branding::default();
+    for phase in Phase::ALL {
+        let view = View {
+            was_post: true,
+            path: "/order?step=2",
+            ..view(phase, &branding)
+        };
+        let page = html(&view, Language::English);
+        assert!(!page.contains("http-equiv"), "{phase:?}");
+        let elements = parse(&page);
+        assert_eq!(attribute(with_id(&elements, "anew"), "href"), Some("/order?step=2"));
+        assert_eq!(
+            attribute(with_id(&elements, "back"), "hidden"),
+            Some(""),
+            "a script has to show it"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_comes_with_what_can_be_done() {
+    let branding = Branding::default();
+    let advices = [
+        (Advice::Capacity, "another instance type", "Instanztyp"),
+        (Advice::Permission, "the permission", "Berechtigung"),
+        (Advice::Gone, "put back", "wiederherstellen"),
+        (Advice::Health, "health check", "Zustandsprüfung"),
+        (Advice::Machine, "system log", "Systemprotokoll"),
+        (Advice::Passes, "passes by itself", "von selbst"),
+        (Advice::Settings, "proxymanager status shop", "proxymanager status shop"),
+    ];
+    for (advice, english, german) in advices {
+        let failed = View {
+            advice,
+            ..view(Phase::Failed, &branding)
+        };
+        for (language, words, who) in [
+            (Language::English, english, "the people who run shop"),
+            (Language::German, german, "denen Bescheid geben, die shop betreiben"),
+        ] {
+            let shown = with_id(&parse(&html(&failed, language)), "advice").2.trim().to_owned();
+            assert!(shown.contains(words) && shown.contains(who), "{shown}");
+            assert_eq!(json(&failed, language)["advice"], shown);
+        }
+    }
+    assert_eq!(
+        json(&view(Phase::Checking, &branding), Language::English)["advice"],
+        Value::Null
+    );
+}
+
+#[test]
 fn a_button_is_on_the_page_that_may_send_it_and_on_no_other() {
     let branding = Branding::default();
     for (wake, tags, form) in [
@@ -349,7 +408,7 @@ fn a_button_is_on_the_page_that_may_send_it_and_on_no_other() {
             .position(|element| attribute(element, "id") == Some("wake"))
             .unwrap();
         let after: Vec<_> = page[place + 1..].iter().map(|element| element.0.as_str()).collect();
-        let offered: Vec<_> = after.into_iter().take_while(|tag| *tag != "p").collect();
+        let offered: Vec<_> = after.into_iter().take_while(|tag| *tag != "dl").collect();
         assert_eq!(offered, tags, "{wake:?}");
         let policy = content_security_policy(&branding, wake);
         assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{group_name, side};
+use super::side;
 use crate::config::tags;
 use crate::domain::rule::{Action, GroupId, RouteId, RuleName, Side, final_action};
 use crate::domain::table::{ListenerRule, RouteTable};
@@ -80,7 +80,7 @@ impl<'t> Index<'t> {
         let first = actions
             .and_then(|actions| final_action(actions))
             .and_then(|last| last.groups().into_iter().next());
-        let named = first.map(|(group, _)| RuleName(group_name(&group).to_owned()));
+        let named = first.map(|(group, _)| RuleName(group.name().to_owned()));
         let remembered = || self.table.names.get(&route.arn).cloned();
         named
             .or_else(remembered)

@@ -143,11 +143,6 @@ pub fn name_of(table: &RouteTable, route: &RouteId, wakers: &[GroupId]) -> Optio
     Some(Index::new(table, wakers).name(rule))
 }
 
-/// The name in a target group's ARN, `...:targetgroup/NAME/ID`.
-pub fn group_name(group: &GroupId) -> &str {
-    group.0.split('/').nth(1).unwrap_or(&group.0)
-}
-
 fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_>, settings: &RuleSettings) -> Rule {
     let tags = routes
         .iter()
@@ -204,7 +199,7 @@ fn problems_of(listener: &Listener, route: &ListenerRule, index: &Index<'_>) -> 
             kind: kind.to_owned(),
         });
     }
-    let to_waker = groups.iter().filter(|(group, _)| index.wakers.contains(group)).count();
+    let to_waker = groups.iter().filter(|(group, _)| group.is_among(index.wakers)).count();
     if to_waker > 0 && to_waker < groups.len() {
         problems.push(Problem::MixedForward {
             route: route.arn.clone(),
@@ -229,7 +224,7 @@ fn second_way(route: &ListenerRule, groups: &[(GroupId, i32)], index: &Index<'_>
         .flat_map(Action::groups);
     let backend = groups.iter().cloned().chain(parked).map(|(group, _)| group);
     backend
-        .filter(|group| !index.wakers.contains(group))
+        .filter(|group| !group.is_among(index.wakers))
         .flat_map(|group| index.leads(&group).to_vec())
         .find(|rule| rule.arn != route.arn && index.owner(rule) != Some(&own))
         .map(|by| Problem::AlsoReachable {

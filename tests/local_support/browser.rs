@@ -78,6 +78,62 @@ impl Browser {
         self.post("/refresh", &json!({}));
     }
 
+    pub fn back(&self) {
+        self.post("/back", &json!({}));
+    }
+
+    /// The tab in which things happen.
+    pub fn tab(&self) -> Value {
+        self.get("/window")
+    }
+
+    /// Opens a new tab; things go on happening in the old one.
+    pub fn new_tab(&self) -> Value {
+        self.post("/window/new", &json!({ "type": "tab" }))["handle"].clone()
+    }
+
+    /// Nobody sees it any more, and it knows.
+    pub fn minimize(&self) {
+        self.post("/window/minimize", &json!({}));
+    }
+
+    /// Goes to another tab.
+    pub fn show(&self, tab: &Value) {
+        self.post("/window", &json!({ "handle": tab }));
+    }
+
+    /// Shows pages as on a screen of this size, in CSS pixels.
+    pub fn screen(&self, width: u32, height: u32) {
+        let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.devtools("Emulation.setDeviceMetricsOverride", &metrics);
+    }
+
+    /// As somebody who prefers this colour scheme, `light` or `dark`.
+    pub fn prefers(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        self.devtools("Emulation.setEmulatedMedia", &json!({ "features": features }));
+    }
+
+    /// As a browser without scripts.
+    pub fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", &json!({ "value": true }));
+    }
+
+    /// From the next page on, their scripts' time goes so many times faster.
+    pub fn hurry(&self, times: u32) {
+        let script = format!(
+            "(() => {{ const times = {times}, later = setTimeout, often = setInterval, now = Date.now;
+            window.setTimeout = (work, ms, ...rest) => later(work, ms / times, ...rest);
+            window.setInterval = (work, ms, ...rest) => often(work, Math.max(20, ms / times), ...rest);
+            Date.now = () => now() * times; }})()"
+        );
+        self.devtools("Page.addScriptToEvaluateOnNewDocument", &json!({ "source": script }));
+    }
+
+    fn devtools(&self, command: &str, parameters: &Value) {
+        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": parameters }));
+    }
+
     pub fn title(&self) -> String {
         self.get("/title").as_str().unwrap_or_default().to_owned()
     }
@@ -90,6 +146,17 @@ impl Browser {
     /// What this script returns.
     pub fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", &json!({ "script": script, "args": [] }))
+    }
+
+    /// What this script hands to its last argument, a function.
+    pub fn run_later(&self, script: &str) -> Value {
+        self.post("/execute/async", &json!({ "script": script, "args": [] }))
+    }
+
+    /// The text that is to be seen of the first element that this selector finds; empty when there is none.
+    pub fn text(&self, selector: &str) -> String {
+        let text = self.run(&format!("return document.querySelector({selector:?})?.innerText"));
+        text.as_str().unwrap_or_default().to_owned()
     }
 
     /// The text of the first heading.

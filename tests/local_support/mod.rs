@@ -9,6 +9,8 @@ pub mod browser;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod crowd;
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod front;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod trouble;

@@ -1,6 +1,9 @@
 //! The whole system: a local cloud with the real function, whose site is asleep.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use proxymanager::{
     cli::seed_asleep,
@@ -37,6 +40,7 @@ pub async fn asleep(change: impl FnOnce(&mut Config)) -> Cloud {
     config.check.interval = Duration::from_millis(100);
     config.tick = None;
     config.try_out = false;
+    config.record = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorded-calls"));
     change(&mut config);
     Cloud::start(config).await.expect("the cloud starts")
 }
@@ -148,7 +152,17 @@ pub fn events(cloud: &Cloud, kind: &str) -> usize {
 
 /// Runs the command line against this cloud; it has to succeed.
 pub async fn command(cloud: &Cloud, words: &[&str]) {
-    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
+    let output = run(cloud, words).await;
+    assert!(
+        output.status.success(),
+        "{words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Runs the command line against this cloud.
+pub async fn run(cloud: &Cloud, words: &[&str]) -> std::process::Output {
+    tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
         .args(words)
         .env_clear()
         .envs([
@@ -163,10 +177,5 @@ pub async fn command(cloud: &Cloud, words: &[&str]) {
         ])
         .output()
         .await
-        .expect("the command line runs");
-    assert!(
-        output.status.success(),
-        "{words:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+        .expect("the command line runs")
 }

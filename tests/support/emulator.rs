@@ -7,15 +7,27 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::counting::Counting;
+
 /// One emulated Lambda environment: one process of the function, one invocation at a time. Ends with its value.
 pub struct Emulator {
     child: Child,
     url: String,
+    _calls: Option<Counting>,
 }
 
 impl Emulator {
-    /// Starts the function with this environment and nothing else.
+    /// Starts the function with this environment and nothing else. Its calls of AWS are recorded on their way.
     pub fn start(environment: &[(String, String)]) -> Self {
+        let given = environment;
+        let mut environment = environment.to_vec();
+        let endpoint = environment.iter_mut().find(|(key, _)| key == "AWS_ENDPOINT_URL");
+        let port = |url: &str| url.strip_prefix("http://127.0.0.1:")?.parse().ok();
+        let calls = endpoint.and_then(|(_, url)| {
+            let calls = Counting::of_function(port(url)?, given);
+            *url = format!("http://127.0.0.1:{}", calls.port);
+            Some(calls)
+        });
         let (invoke, runtime) = (free_port(), free_port());
         let log = std::fs::File::create(log_path(invoke)).expect("a log file");
         let mut command = Command::new(emulator());
@@ -35,7 +47,11 @@ impl Emulator {
             .expect("the runtime interface emulator starts; `make tools` installs it");
         let url = format!("http://127.0.0.1:{invoke}/2015-03-31/functions/function/invocations");
         wait_for_port(invoke);
-        Emulator { child, url }
+        Emulator {
+            child,
+            url,
+            _calls: calls,
+        }
     }
 
     /// One invocation. Panics when the function fails, which for a load balancer's request it never may.

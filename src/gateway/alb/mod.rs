@@ -9,6 +9,7 @@ mod actions;
 mod adopt;
 mod conditions;
 mod health;
+mod homes;
 mod park;
 mod read;
 #[cfg(feature = "cli")]
@@ -16,7 +17,7 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::aws::fault;
@@ -26,6 +27,7 @@ use crate::domain::seen::GroupHealth;
 use crate::domain::table::{Listener, ListenerRule, RouteTable, TAG_IDLE};
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
+use homes::Homes;
 
 const DESCRIBE_RULES: &str = "elasticloadbalancing:DescribeRules";
 const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
@@ -36,14 +38,15 @@ pub struct Alb {
     client: aws_sdk_elasticloadbalancingv2::Client,
     listeners: Vec<String>,
     wakers: Vec<GroupId>,
-    /// The waker of each load balancer, once all are known.
-    homes: Mutex<Option<BTreeMap<String, GroupId>>>,
+    /// Which waker serves which load balancer, once it is known for all.
+    homes: Mutex<Option<Homes>>,
     /// The target type of each group; AWS cannot change it.
     types: Mutex<HashMap<GroupId, String>>,
 }
 
 impl Alb {
-    /// `listeners` are ARNs; `wakers` the waker target groups, one per load balancer. A single one serves every listener.
+    /// `listeners` are ARNs; `wakers` the waker target groups by ARN or name, one per load balancer. A single one serves
+    /// every listener.
     /// Makes no call.
     pub fn new(client: aws_sdk_elasticloadbalancingv2::Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
         Alb {
@@ -77,7 +80,7 @@ impl Alb {
     /// Whether it forwards to wakers and nothing else.
     fn wakes(&self, action: &Action) -> bool {
         let groups = action.groups();
-        !groups.is_empty() && groups.iter().all(|(group, _)| self.wakers.contains(group))
+        !groups.is_empty() && groups.iter().all(|(group, _)| group.is_among(&self.wakers))
     }
 
     /// The final one of an original's actions, which must be a forward that wakers have no part in.

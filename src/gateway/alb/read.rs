@@ -1,7 +1,6 @@
 //! All rules of all watched listeners, with tags.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::PoisonError;
 
 use aws_sdk_elasticloadbalancingv2::{Client, types};
 
@@ -77,10 +76,7 @@ impl Alb {
             listener.controller = controller
                 .or_else(|| known.balancer(&listener.load_balancer).cloned())
                 .flatten();
-            listener.waker = match (self.wakers.as_slice(), &homes) {
-                ([only], _) => Some(only.clone()),
-                (_, homes) => homes.get(&listener.load_balancer).cloned(),
-            };
+            listener.waker = homes.of(&listener.load_balancer).cloned();
             listener.rules = rules;
             listener
         });
@@ -183,36 +179,6 @@ impl Alb {
         }
         found.retain(|arn| !self.listeners.contains(arn));
         Ok(found)
-    }
-
-    /// The waker of each load balancer. A group that no rule names yet belongs to none, so it is asked for again.
-    async fn homes(&self) -> Result<BTreeMap<String, GroupId>, Fault> {
-        let remembered = self.homes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match remembered {
-            Some(homes) => return Ok(homes),
-            None if self.wakers.len() < 2 => return Ok(BTreeMap::new()),
-            None => {}
-        }
-        let arns = self.wakers.iter().map(|waker| waker.0.clone()).collect();
-        let call = self.client.describe_target_groups().set_target_group_arns(Some(arns));
-        let answer = call.send().await.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
-        let mut homes = BTreeMap::new();
-        let mut all = true;
-        for waker in &self.wakers {
-            let group = answer
-                .target_groups()
-                .iter()
-                .find(|group| group.target_group_arn() == Some(&waker.0));
-            let balancers = group.map(|group| group.load_balancer_arns()).unwrap_or_default();
-            all &= !balancers.is_empty();
-            for balancer in balancers {
-                homes.entry(balancer.clone()).or_insert_with(|| waker.clone());
-            }
-        }
-        if all {
-            *self.homes.lock().unwrap_or_else(PoisonError::into_inner) = Some(homes.clone());
-        }
-        Ok(homes)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What moto never does: lost answers, races, answers that lack something.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::aws::wire::{Answer, Wire};
 use crate::domain::table::{ListenerRule, TAG_IDLE, TAG_PARKS};
@@ -252,4 +254,26 @@ async fn an_action_of_the_future_is_never_written_over() {
     assert_eq!(fault.kind, FaultKind::Conflict);
     assert!(fault.message.contains("teleport"), "{fault}");
     assert_eq!(wire.asked_for("Action=ModifyRule").len(), 0);
+}
+
+#[tokio::test]
+async fn a_waker_is_found_by_its_name_once() {
+    let arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/site-waker/0123456789abcdef";
+    let group = format!("<TargetGroups><member><TargetGroupArn>{arn}</TargetGroupArn></member></TargetGroups>");
+    let wire = Wire::new(vec![(
+        "Names.member.1=site-waker",
+        answer("DescribeTargetGroups", &group),
+    )]);
+    let alb = Alb::new(
+        wire.aws().elb(),
+        vec!["arn:listener".to_owned()],
+        vec![GroupId("site-waker".to_owned())],
+    );
+    let waker = GroupId(arn.to_owned());
+    for _ in 0..2 {
+        assert_eq!(alb.homes().await.unwrap().of("arn:balancer"), Some(&waker));
+    }
+    assert!(alb.wakes(&forward(arn)[0]));
+    assert!(!alb.wakes(&forward(&arn.replace("site-waker", "site"))[0]));
+    assert!(!alb.wakes(&forward("site-waker/other")[0]));
 }

@@ -9,6 +9,7 @@ mod elb;
 mod groups;
 mod lambda;
 mod query;
+pub mod record;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::Heade
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 
+use self::record::{FUNCTION_KEY, Recorder};
 use super::{
     serve::{Body, BoxError, Guard, full, serve},
     shared::Shared,
@@ -35,12 +37,19 @@ const CBOR: &str = "application/cbor";
 const CLOUDWATCH: &str = "/service/GraniteServiceVersion20100801/operation/";
 const CLOUDWATCH_TARGET: &str = "GraniteServiceVersion20100801.";
 
-/// Serves the APIs until the guard is dropped.
-pub fn start(listener: TcpListener, shared: Arc<Shared>) -> Guard {
-    serve(listener, move |_, request| answer(Arc::clone(&shared), request))
+/// Serves the APIs until the guard is dropped; the calls of the function are recorded where that is wanted.
+pub fn start(listener: TcpListener, shared: Arc<Shared>, recorder: Option<Recorder>) -> Guard {
+    let recorder = recorder.map(Arc::new);
+    serve(listener, move |_, request| {
+        answer(Arc::clone(&shared), recorder.clone(), request)
+    })
 }
 
-async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+async fn answer(
+    shared: Arc<Shared>,
+    recorder: Option<Arc<Recorder>>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, BoxError> {
     let (head, body) = request.into_parts();
     let body = Limited::new(body, REQUEST_SIZE).collect().await?.to_bytes();
     let path = head.uri.path();
@@ -48,27 +57,25 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
         let (status, value) = control::answer(&shared, &head.method, path, &body).await;
         return respond(status, "application/json", value.to_string(), "");
     }
-    let of_cloudwatch = path.strip_prefix(CLOUDWATCH);
     let of_lambda = lambda::parse(&head.method, path, head.uri.query(), &body);
-    if of_lambda.is_none() && (head.method != Method::POST || (path != "/" && of_cloudwatch.is_none())) {
+    if of_lambda.is_none() && (head.method != Method::POST || (path != "/" && !path.starts_with(CLOUDWATCH))) {
         let message = format!("the local cloud serves POST / and /_local/, not {} {path}", head.method);
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let call = match (of_lambda, of_cloudwatch, target) {
-        (Some((name, params)), _, _) => Ok(Call {
-            wire: Wire::Lambda,
-            name: name.to_owned(),
-            params,
-        }),
-        (None, Some(name), _) => cbor_call(name, &body),
-        (None, None, Some(target)) => json_call(target, &body),
-        (None, None, None) => form_call(&body),
-    };
-    let call = match call {
+    let of_lambda = of_lambda.map(|(name, params)| {
+        let wire = Wire::Lambda;
+        let name = name.to_owned();
+        Ok(Call { wire, name, params })
+    });
+    let call = match of_lambda.unwrap_or_else(|| called(path, target, &body)) {
         Ok(call) => call,
         Err((wire, failure)) => return refuse(wire, &failure, None, "unknown"),
     };
+    let signed = head.headers.get("authorization").and_then(|value| value.to_str().ok());
+    if let Some(recorder) = recorder.filter(|_| signed.is_some_and(|signed| signed.contains(FUNCTION_KEY))) {
+        recorder.note(&shared.world(), &call);
+    }
     let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
     tokio::time::sleep(delay).await;
     let code = lambda::code(&shared, &call.name, &call.params).await;
@@ -152,6 +159,15 @@ impl Call {
         ["Filter", "MaxResults", "NextToken"]
             .iter()
             .any(|key| self.params.contains_key(*key))
+    }
+}
+
+/// The call that a request makes, by its path, its `X-Amz-Target` and its body.
+fn called(path: &str, target: Option<&str>, body: &Bytes) -> Result<Call, (Wire, Failure)> {
+    match (path.strip_prefix(CLOUDWATCH), target) {
+        (Some(name), _) => cbor_call(name, body),
+        (None, Some(target)) => json_call(target, body),
+        (None, None) => form_call(body),
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     runtime::{Init, Job, Runtime},
 };
 use crate::local::{
+    api::record::FUNCTION_KEY,
     log::Log,
     process::{Processes, Program},
     serve::{Guard, serve},
@@ -155,6 +156,7 @@ fn command(function: &Function, running: &Running, bootstrap: &Path, address: &s
         ("AWS_LAMBDA_LOG_STREAM_NAME", address),
     ]);
     command.envs(function.credentials());
+    command.env("AWS_ACCESS_KEY_ID", FUNCTION_KEY);
     command.envs(function.env.iter().map(|(key, value)| (key, value)));
     command
 }

@@ -294,6 +294,18 @@ pub enum Service {
     Lambda,
 }
 
+impl Service {
+    /// What its actions begin with in a policy of IAM.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Self::Ec2 => "ec2",
+            Self::Elb => "elasticloadbalancing",
+            Self::DynamoDb => "dynamodb",
+            Self::CloudWatch => "cloudwatch",
+        }
+    }
+}
+
 /// The string at `key` of a JSON object.
 pub(super) fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
     value.get(key).and_then(Value::as_str)
