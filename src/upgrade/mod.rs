@@ -9,7 +9,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use run::{Report, RollBack, UpgradeError, roll_back, upgrade};
+pub use run::{Report, RollBack, Target, UpgradeError, roll_back, upgrade};
 
 /// The version that an upload changes. Source: AWS Lambda developer guide, "Manage Lambda function versions".
 pub const LATEST: &str = "$LATEST";

@@ -8,7 +8,7 @@ use std::path::Path;
 use aws_smithy_types::base64;
 use object::Endianness;
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader, SectionHeader};
+use object::read::elf::FileHeader;
 use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
@@ -86,11 +86,12 @@ fn check(zip: &[u8]) -> Result<&'static str, BadPackage> {
     for index in 0..archive.len() {
         let mut file = archive.by_index(index).map_err(|error| no_zip(&error))?;
         let mut content = Vec::new();
+        let name = file.name().map_err(|error| no_zip(&error))?.into_owned();
         // Read to its end, because only then its checksum is compared.
         let read = file.by_ref().take(left + 1).read_to_end(&mut content);
-        let read = read.map_err(|error| no_zip(&format!("{}: {error}", file.name())))? as u64;
+        let read = read.map_err(|error| no_zip(&format!("{name}: {error}")))? as u64;
         left = left.checked_sub(read).ok_or(BadPackage::TooLargeUnpacked)?;
-        if file.name() == BOOTSTRAP && file.is_file() {
+        if name == BOOTSTRAP && file.is_file() {
             bootstrap = Some((file.unix_mode(), content));
         }
     }
@@ -129,7 +130,7 @@ fn newest_glibc(program: &[u8]) -> Option<(u32, u32)> {
     while let Ok(Some((_, mut versions))) = needed.next() {
         while let Ok(Some(version)) = versions.next() {
             // A weak need that is not met is no more than a warning of the dynamic linker.
-            let weak = version.vna_flags.get(endian) & elf::VER_FLG_WEAK != 0;
+            let weak = version.vna_flags.get(endian).0 & elf::VER_FLG_WEAK.0 != 0;
             let name = version.name(endian, strings).ok().and_then(|name| std::str::from_utf8(name).ok());
             if !weak {
                 newest = newest.max(name.and_then(glibc));

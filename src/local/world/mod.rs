@@ -302,6 +302,7 @@ impl Service {
             Self::Elb => "elasticloadbalancing",
             Self::DynamoDb => "dynamodb",
             Self::CloudWatch => "cloudwatch",
+            Self::Lambda => "lambda",
         }
     }
 }
