@@ -51,7 +51,11 @@ pub async fn doctor(context: &Context, args: &Doctor, format: Format) -> Result<
                 1 => "1 finding".to_owned(),
                 count => format!("{count} findings"),
             };
-            line(format_args!("{} rules looked at: {count}", facts.rules.len()));
+            let rules = match facts.rules.len() {
+                1 => "1 rule".to_owned(),
+                count => format!("{count} rules"),
+            };
+            line(format_args!("{rules} looked at: {count}"));
             line(format_args!("Not looked at: {NOT_LOOKED_AT}"));
         }
     }

@@ -8,7 +8,8 @@ use super::command::{CommandError, Context, no_such_rule};
 use super::output::{Format, line};
 use crate::compute::Compute;
 use crate::config::tags;
-use crate::domain::rule::{Action, RouteId, RuleName, Side, final_action};
+use crate::domain::fault::Fault;
+use crate::domain::rule::{Action, ResourceId, RouteId, RuleName, Side, final_action};
 use crate::domain::seen::Power;
 use crate::domain::table::{ListenerRule, RouteTable};
 use crate::drive::Unreleased;
@@ -68,8 +69,9 @@ pub async fn release(context: &Context, args: &Release, format: Format) -> Resul
     let mut failed = Vec::new();
     for (name, routes) in &chosen {
         match end(context, &table, name, routes).await {
-            Ok(()) if format == Format::Table => line(format_args!("{name} is released")),
-            Ok(()) => {}
+            Ok(None) if format == Format::Table => line(format_args!("{name} is released")),
+            Ok(None) => {}
+            Ok(Some(by_hand)) => failed.push(by_hand),
             Err(error) => failed.push(format!("{name} is not released, run this again: {error}")),
         }
     }
@@ -152,7 +154,7 @@ fn own_tags(rule: &ListenerRule) -> impl Iterator<Item = (&String, &String)> {
 
 fn words(actions: &[Action]) -> String {
     let groups = final_action(actions).map(Action::groups).unwrap_or_default();
-    let names: Vec<&str> = groups.iter().map(|(group, _)| rules::group_name(group)).collect();
+    let names: Vec<&str> = groups.iter().map(|(group, _)| group.name()).collect();
     format!("forward to {}", names.join(", "))
 }
 
@@ -178,7 +180,13 @@ async fn of_machines(context: &Context, name: &RuleName) -> Result<Option<String
     }))
 }
 
-async fn end(context: &Context, table: &RouteTable, name: &RuleName, routes: &[RouteId]) -> Result<(), CommandError> {
+/// Ends one rule. What remains to be done by hand, if anything does.
+async fn end(
+    context: &Context,
+    table: &RouteTable,
+    name: &RuleName,
+    routes: &[RouteId],
+) -> Result<Option<String>, CommandError> {
     let alb = &context.driver.gateway;
     let there = || {
         routes
@@ -198,11 +206,29 @@ async fn end(context: &Context, table: &RouteTable, name: &RuleName, routes: &[R
             .filter(|key| key != tags::IDLE);
         alb.untag(&rule.arn, keys.collect()).await?;
     }
-    let known = context.driver.compute.machines(&released.unclaimed).await?;
+    match untag(context, &released.unclaimed).await {
+        Ok(()) => Ok(None),
+        // Nothing of the rule is left by which another run could find them.
+        Err(fault) => Ok(Some(format!(
+            "{name} is released, but its instances keep the tag {key}: `aws ec2 delete-tags --resources {} --tags Key={key}` \
+             ({fault})",
+            released
+                .unclaimed
+                .iter()
+                .map(|id| id.0.as_str())
+                .collect::<Vec<_>>()
+                .join(" "),
+            key = tags::MANAGED,
+        ))),
+    }
+}
+
+/// Takes from machines the tag by which the function may start and stop them.
+async fn untag(context: &Context, machines: &[ResourceId]) -> Result<(), Fault> {
+    let known = context.driver.compute.machines(machines).await?;
     let tagged = known
         .into_iter()
         .filter(|machine| machine.tags.contains_key(tags::MANAGED));
     let tagged: Vec<_> = tagged.map(|machine| machine.id).collect();
-    context.driver.compute.untag(&tagged, tags::MANAGED).await?;
-    Ok(())
+    context.driver.compute.untag(&tagged, tags::MANAGED).await
 }

@@ -69,6 +69,7 @@ impl Args {
         if !own {
             sites = samples()?;
         }
+        let spares = vec![sample("spare", "0s")?];
         let bootstrap = self.bootstrap.clone().unwrap_or_else(default_bootstrap);
         if self.port == self.api_port && self.port != 0 {
             return Err(format!("--port and --api-port are both {}", self.port));
@@ -81,6 +82,7 @@ impl Args {
             // AWS takes a minute and more, and nobody wants to watch that.
             metrics_delay: Duration::from_secs(2),
             sites,
+            spares,
             seed: self.seed,
             tick: Some(self.tick).filter(|tick| !tick.is_zero()),
             echo: true,
@@ -90,20 +92,22 @@ impl Args {
     }
 }
 
-/// The two sites of the demo, served by this very program.
+/// The two sites of the demo.
 fn samples() -> Result<Vec<Site>, String> {
+    Ok(vec![sample("plain", "0s")?, sample("slow", "20s")?])
+}
+
+/// A site served by this very program.
+fn sample(name: &str, warm: &str) -> Result<Site, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program does not find itself: {error}"))?;
     let program = program.to_string_lossy().into_owned();
-    let site = |name: &str, warm: &str| {
-        let command = [program.as_str(), "local", "--serve-sample", name, "--warm", warm]
-            .map(str::to_owned)
-            .to_vec();
-        Site {
-            host: format!("{name}.localhost"),
-            command,
-        }
-    };
-    Ok(vec![site("plain", "0s"), site("slow", "20s")])
+    let command = [program.as_str(), "local", "--serve-sample", name, "--warm", warm]
+        .map(str::to_owned)
+        .to_vec();
+    Ok(Site {
+        host: format!("{name}.localhost"),
+        command,
+    })
 }
 
 fn default_bootstrap() -> PathBuf {

@@ -47,6 +47,8 @@ pub struct Config {
     /// The quota of rules and of target groups on the load balancer.
     pub quota: usize,
     pub sites: Vec<Site>,
+    /// Programs on instances that no rule leads to: for `create`.
+    pub spares: Vec<Site>,
     pub bootstrap: PathBuf,
     pub seed: u64,
     /// Of the sites' target groups.
@@ -84,6 +86,7 @@ impl Config {
             metrics_delay: second(60),
             quota: 100,
             sites: Vec::new(),
+            spares: Vec::new(),
             bootstrap: bootstrap.into(),
             seed: 1,
             // What `doctor` recommends: AWS's defaults can take 150 s.
@@ -185,6 +188,7 @@ impl Cloud {
             yesterday,
             address.port(),
             &config.sites,
+            &config.spares,
             config.boot,
             config.idle,
             &config.check,
@@ -198,8 +202,10 @@ impl Cloud {
         let commands: BTreeMap<String, Site> = seeded
             .sites
             .iter()
-            .zip(&config.sites)
-            .map(|(seeded, site)| (seeded.instance.clone(), site.clone()))
+            .map(|site| &site.instance)
+            .chain(&seeded.spares)
+            .zip(config.sites.iter().chain(&config.spares))
+            .map(|(instance, site)| (instance.clone(), site.clone()))
             .collect();
         let instances = Instances::new(commands, processes.clone(), Arc::clone(&log));
         let shared = Arc::new(Shared::new(clock, log, processes, lambda, instances, world));

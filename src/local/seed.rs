@@ -49,15 +49,19 @@ pub struct Seeded {
     pub waker: String,
     pub function: String,
     pub sites: Vec<Asleep>,
+    /// Ids of stopped instances that nothing leads to.
+    pub spares: Vec<String>,
 }
 
 /// Fills the world: load balancer `local`, a listener on `port` whose default rule forwards to the waker, and each site
-/// asleep. The ledger's records are not written here; `cloud::Config::seed_asleep` is where they come from.
+/// asleep, and an instance for each spare that nothing leads to yet. The ledger's records are not written here; `cloud::Config::seed_asleep` is where they come from.
+#[allow(clippy::too_many_arguments, reason = "what a cloud's configuration says")]
 pub fn seed(
     world: &mut World,
     now: Timestamp,
     port: u16,
     sites: &[Site],
+    spares: &[Site],
     boot: Duration,
     idle: Duration,
     check: &HealthCheck,
@@ -84,6 +88,10 @@ pub fn seed(
             world, now, &listener, &waker, site, index, boot, idle, check,
         )?);
     }
+    let spares = spares
+        .iter()
+        .map(|spare| world.add_instance(now, &name_of(&spare.host), boot));
+    let spares = spares.collect();
     // What is there at the beginning is not news.
     world.advance(now);
     Ok(Seeded {
@@ -92,6 +100,7 @@ pub fn seed(
         waker,
         function,
         sites: asleep,
+        spares,
     })
 }
 
@@ -221,7 +230,7 @@ mod tests {
             command: Vec::new(),
         }];
         let (boot, idle) = (Duration::from_secs(8), Duration::from_secs(60));
-        let seeded = seed(&mut world, now, 80, &sites, boot, idle, &HealthCheck::default()).unwrap();
+        let seeded = seed(&mut world, now, 80, &sites, &[], boot, idle, &HealthCheck::default()).unwrap();
         let site = &seeded.sites[0];
         let rule = world.require_rule(&site.rule).unwrap();
         assert_eq!(rule.view().actions[0]["TargetGroupArn"], seeded.waker);

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::{Output, Stdio},
     time::Duration,
 };
 
@@ -160,22 +161,16 @@ pub async fn command(cloud: &Cloud, words: &[&str]) {
     );
 }
 
-/// Runs the command line against this cloud.
-pub async fn run(cloud: &Cloud, words: &[&str]) -> std::process::Output {
-    tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"))
-        .args(words)
-        .env_clear()
-        .envs([
-            ("AWS_ENDPOINT_URL", cloud.api_url().as_str()),
-            ("AWS_REGION", "us-east-1"),
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AUTOSTOPPING_LISTENERS", &cloud.seeded.listener),
-            ("AUTOSTOPPING_LEDGER", "dynamodb:autostopping"),
-            ("AUTOSTOPPING_WAKER", &cloud.seeded.waker),
-            ("AUTOSTOPPING_SETTLE", "10s"),
-        ])
-        .output()
-        .await
-        .expect("the command line runs")
+/// Runs the command line with the function's environment and without a terminal.
+pub async fn run(cloud: &Cloud, words: &[&str]) -> Output {
+    let environment: Vec<_> = cloud.shared.lambda.environment().into_iter().collect();
+    run_with(&environment, words).await
+}
+
+/// As [`run`], with another environment.
+pub async fn run_with(environment: &[(&str, &str)], words: &[&str]) -> Output {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+    let command = command.args(words).env_clear().envs(environment.iter().copied());
+    let output = command.stdin(Stdio::null()).output().await;
+    output.expect("the command line runs")
 }

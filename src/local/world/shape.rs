@@ -132,5 +132,15 @@ pub(super) fn normalised(mut actions: Vec<Value>) -> Vec<Value> {
             action["TargetGroupArn"] = Value::from(arn);
         }
     }
-    actions
+    actions.into_iter().map(in_order).collect()
+}
+
+/// Members in an order of their own, whatever order they were given in: AWS's answers know no other.
+fn in_order(value: Value) -> Value {
+    const FIRST: [&str; 5] = ["Type", "TargetGroupArn", "Order", "ForwardConfig", "TargetGroups"];
+    let Value::Object(object) = value else { return value };
+    let place = |key: &str| FIRST.iter().position(|first| *first == key).unwrap_or(FIRST.len());
+    let mut members: Vec<(String, Value)> = object.into_iter().map(|(key, value)| (key, in_order(value))).collect();
+    members.sort_by(|(one, _), (other, _)| (place(one), one).cmp(&(place(other), other)));
+    Value::Object(members.into_iter().collect())
 }
