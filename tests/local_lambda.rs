@@ -12,7 +12,7 @@ use proxymanager::local::{Cloud, lambda::Error};
 use serde_json::{Value, json};
 
 async fn invoke(cloud: &Cloud, event: &str) -> Result<Value, Error> {
-    let answer = cloud.shared.lambda.invoke(Bytes::from(event.to_owned()), false).await?;
+    let answer = cloud.shared.invoke(Bytes::from(event.to_owned())).await?;
     let answer: Value = serde_json::from_slice(&answer).expect("the function answers JSON");
     Ok(serde_json::from_str(answer["body"].as_str().expect("there is a body")).unwrap_or(Value::Null))
 }

@@ -50,7 +50,7 @@ pub struct RollBack {
 /// Why it did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum UpgradeError {
-    #[error("it is for {package}, the function runs on {function}")]
+    #[error("it is for {package}, the function runs on {function}. Nothing was changed")]
     Architecture { package: &'static str, function: String },
     #[error("the code does not pass its test: {0}")]
     Unproven(String),

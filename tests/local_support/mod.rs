@@ -11,6 +11,8 @@ pub mod crowd;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod front;
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod package;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod trouble;
