@@ -50,11 +50,18 @@ fn versions(cloud: &Cloud) -> usize {
 /// How many invocations this code has answered as this version.
 fn answered(cloud: &Cloud, version: &str, code: &str) -> u64 {
     let figures = cloud.shared.lambda.figures();
-    figures.answered.get(&format!("{version} {code}")).copied().unwrap_or_default()
+    figures
+        .answered
+        .get(&format!("{version} {code}"))
+        .copied()
+        .unwrap_or_default()
 }
 
 fn words(output: &Output) -> String {
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     format!("{:?}\n{out}\n{err}", output.status.code())
 }
 
@@ -84,7 +91,9 @@ async fn poll(cloud: &Cloud) -> Answer {
 
 async fn polled(address: std::net::SocketAddr, host: &str) -> Answer {
     let mut connection = Connection::open(address).await;
-    connection.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: {POLL}\r\n\r\n")).await;
+    connection
+        .send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\nAccept: {POLL}\r\n\r\n"))
+        .await;
     connection.answer().await.expect("there is an answer")
 }
 
@@ -150,16 +159,30 @@ async fn a_wake_under_way_and_everybody_who_looks_survive_an_upgrade_and_a_roll_
 
     may_be_healthy(&cloud, true);
     let answer = held.await.expect("nobody ends it");
-    assert_eq!((answer.status, answer.header("location")), (307, Some("/")), "{}", answer.head);
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (307, Some("/")),
+        "{}",
+        answer.head
+    );
     assert_eq!(starts(&cloud), 1);
     watcher.end.store(true, Relaxed);
     let (_, bad) = watcher.task.await.expect("nobody ends it");
-    let bare = bad.iter().filter(|answer| !answer.contains("x-autostopping-phase") && !answer.contains("200 OK"));
+    let bare = bad
+        .iter()
+        .filter(|answer| !answer.contains("x-autostopping-phase") && !answer.contains("200 OK"));
     assert_eq!(bare.collect::<Vec<_>>(), Vec::<&String>::new());
 
-    for (arguments, said) in [(&["upgrade", "--rollback"][..], "live -> 1"), (&["upgrade", "--rollback"], "stands on version 1 already")] {
+    for (arguments, said) in [
+        (&["upgrade", "--rollback"][..], "live -> 1"),
+        (&["upgrade", "--rollback"], "stands on version 1 already"),
+    ] {
         let output = run(&cloud, arguments).await;
-        assert!(output.status.success() && words(&output).contains(said), "{}", words(&output));
+        assert!(
+            output.status.success() && words(&output).contains(said),
+            "{}",
+            words(&output)
+        );
         assert_eq!(live(&cloud), "1");
     }
     let output = run(&cloud, &["status", "--output", "json"]).await;
@@ -170,7 +193,12 @@ async fn a_wake_under_way_and_everybody_who_looks_survive_an_upgrade_and_a_roll_
     );
     upgraded(&cloud, &good).await;
     assert_eq!(calls_of(&cloud, "UpdateFunctionCode"), 1, "it is there already");
-    refused(&cloud, &["upgrade", "--rollback", "--to", "7"], &["no version 7", "Allowed: 1"]).await;
+    refused(
+        &cloud,
+        &["upgrade", "--rollback", "--to", "7"],
+        &["no version 7", "Allowed: 1"],
+    )
+    .await;
     cloud.stop().await;
 }
 
@@ -192,11 +220,20 @@ async fn what_could_not_run_is_not_even_uploaded() {
     flipped[middle] ^= 0xff;
     let script: &[u8] = b"#!/bin/sh\nexit 1\n";
     let bad = [
-        (packages.file("cut", &whole[..whole.len() / 2]), "is not a zip, or a damaged one"),
+        (
+            packages.file("cut", &whole[..whole.len() / 2]),
+            "is not a zip, or a damaged one",
+        ),
         (packages.file("flipped", &flipped), "is not a zip, or a damaged one"),
         (packages.file("empty", b""), "is not a zip, or a damaged one"),
-        (packages.zip("nested", &[("release/bootstrap", &program, 0o755)]), "no file `bootstrap` at its top level"),
-        (packages.bootstrap("mode", &program, 0o644), "nobody may execute (mode 644)"),
+        (
+            packages.zip("nested", &[("release/bootstrap", &program, 0o755)]),
+            "no file `bootstrap` at its top level",
+        ),
+        (
+            packages.bootstrap("mode", &program, 0o644),
+            "nobody may execute (mode 644)",
+        ),
         (packages.bootstrap("script", script, 0o755), "not a Linux program"),
         (packages.bootstrap("sparc", &sparc, 0o755), "its ELF machine is 43"),
         (packages.bootstrap("wrong", &wrong, 0o755), "the function runs on"),
@@ -211,7 +248,12 @@ async fn what_could_not_run_is_not_even_uploaded() {
     }
     let usage = run(&cloud, &["upgrade"]).await;
     assert_eq!(usage.status.code(), Some(2), "{}", words(&usage));
-    refused(&cloud, &["upgrade", "--rollback"], &["no published version", "Nothing was changed"]).await;
+    refused(
+        &cloud,
+        &["upgrade", "--rollback"],
+        &["no published version", "Nothing was changed"],
+    )
+    .await;
     cloud.stop().await;
 }
 
@@ -254,7 +296,12 @@ async fn a_zip_uploaded_in_the_console_is_live_at_once() {
     let first = latest(&cloud);
     let watcher = Watcher::start(&cloud);
     let answer = console_upload(&cloud, &packages.good("console")).await;
-    assert_eq!((answer.status, &answer.json()["LastUpdateStatus"]), (200, &json!("InProgress")), "{}", answer.text());
+    assert_eq!(
+        (answer.status, &answer.json()["LastUpdateStatus"]),
+        (200, &json!("InProgress")),
+        "{}",
+        answer.text()
+    );
     let second = latest(&cloud);
     until("the new code serves", || answered(&cloud, "$LATEST", &second) > 0).await;
     watcher.end().await;
@@ -265,7 +312,9 @@ async fn a_zip_uploaded_in_the_console_is_live_at_once() {
     let answer = console_upload(&cloud, &packages.zip("nothing", &[("README", b"", 0o644)])).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     let broken = async { while poll(&cloud).await.status != 502 {} };
-    timeout(Duration::from_secs(30), broken).await.expect("the update is done");
+    timeout(Duration::from_secs(30), broken)
+        .await
+        .expect("the update is done");
     cloud.stop().await;
 }
 
@@ -294,7 +343,8 @@ async fn what_was_interrupted_anywhere_is_finished_by_running_it_again() {
     upgraded(&cloud, &good).await;
     upgraded(&cloud, &good).await;
     watcher.end().await;
-    assert_eq!(versions(&cloud), 1);
+    let uploads = calls_of(&cloud, "UpdateFunctionCode");
+    assert_eq!((versions(&cloud), uploads), (1, 2), "once refused, once done");
     cloud.stop().await;
 }
 
@@ -322,7 +372,9 @@ async fn two_upgrades_at_once_do_no_harm() {
     let (of_good, of_dead) = tokio::join!(upgrade(&cloud, &good), upgrade(&cloud, &dead));
     watcher.end().await;
     assert_eq!(of_dead.status.code(), Some(1), "{}", words(&of_dead));
-    let dead_answered = proxymanager::upgrade::package::read(&dead).expect("a good zip by its looks").digest;
+    let dead_answered = proxymanager::upgrade::package::read(&dead)
+        .expect("a good zip by its looks")
+        .digest;
     assert_eq!(answered(&cloud, "$LATEST", &dead_answered), 0);
     if !of_good.status.success() {
         assert!(words(&of_good).contains("To go on"), "{}", words(&of_good));
@@ -340,7 +392,10 @@ fn written_by_a_later_version(cloud: &Cloud, name: &str) -> Value {
         item["sk"]["S"] == "record" && item["pk"]["S"].as_str().is_some_and(|pk| pk.ends_with(name))
     };
     let mut item = items.into_iter().find(of_rule).expect("it has a record").clone();
-    let schema: u64 = item["schema"]["N"].as_str().and_then(|number| number.parse().ok()).expect("a number");
+    let schema: u64 = item["schema"]["N"]
+        .as_str()
+        .and_then(|number| number.parse().ok())
+        .expect("a number");
     item.insert("schema".to_owned(), json!({ "N": (schema + 1).to_string() }));
     item.insert("body".to_owned(), json!({ "S": "{\"of\":\"a later version\"}" }));
     table.put(item.clone()).expect("it is an item");
@@ -356,18 +411,42 @@ async fn what_a_later_version_wrote_is_left_alone_and_said_so() {
         let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nAccept: {accept}");
         let answer = ask(cloud.address, &request, "").await;
         assert_eq!(answer.status, 503);
-        assert!(answer.text().contains("finish the upgrade, or roll back both"), "{}", answer.text());
+        assert!(
+            answer.text().contains("finish the upgrade, or roll back both"),
+            "{}",
+            answer.text()
+        );
     }
     assert_eq!(starts(&cloud), 0);
     let stored = {
         let mut world = cloud.shared.world();
-        let items: Vec<_> = world.table("autostopping").expect("it is there").items().values().cloned().collect();
-        items.into_iter().map(Value::Object).filter(|item| *item == later).count()
+        let items: Vec<_> = world
+            .table("autostopping")
+            .expect("it is there")
+            .items()
+            .values()
+            .cloned()
+            .collect();
+        items
+            .into_iter()
+            .map(Value::Object)
+            .filter(|item| *item == later)
+            .count()
     };
     assert_eq!(stored, 1, "it is as it was");
 
-    let other = ask(cloud.address, "GET / HTTP/1.1\r\nHost: other.localhost\r\nAccept: text/html", "").await;
-    assert_eq!((other.status, other.header("x-autostopping-phase")), (503, Some("starting")), "{}", other.text());
+    let other = ask(
+        cloud.address,
+        "GET / HTTP/1.1\r\nHost: other.localhost\r\nAccept: text/html",
+        "",
+    )
+    .await;
+    assert_eq!(
+        (other.status, other.header("x-autostopping-phase")),
+        (503, Some("starting")),
+        "{}",
+        other.text()
+    );
 
     let said = ["1 of 2 records cannot be used", "stays on version 1"];
     refused(&cloud, &["upgrade", &packages.good("good").to_string_lossy()], &said).await;

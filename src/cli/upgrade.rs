@@ -34,8 +34,7 @@ pub async fn upgrade(context: &Context, args: &Upgrade, format: Format) -> Resul
 
 async fn replace(context: &Context, zip: &Path, format: Format) -> Result<(), CommandError> {
     let name = zip.display();
-    let package =
-        package::read(zip).map_err(|error| refused(format!("{name} {error}. Nothing was changed.")))?;
+    let package = package::read(zip).map_err(|error| refused(format!("{name} {error}. Nothing was changed.")))?;
     let target = target(context).await?;
     let Target { function, alias, .. } = &target;
     let mut tell = |what: String| {
@@ -52,7 +51,9 @@ async fn replace(context: &Context, zip: &Path, format: Format) -> Result<(), Co
             match format {
                 Format::Json => line(format_args!("{value:#}")),
                 Format::Table => {
-                    line(format_args!("{name}: version {version} is live, {function}:{alias} -> {LATEST}"));
+                    line(format_args!(
+                        "{name}: version {version} is live, {function}:{alias} -> {LATEST}"
+                    ));
                     if let Some(before) = before {
                         line(format_args!(
                             "Back to the code before it (version {before}): proxymanager upgrade --rollback"
@@ -149,7 +150,10 @@ pub async fn status(context: &Context, format: Format) -> Result<(), CommandErro
         row("last update", &update);
         row("version before", before.unwrap_or("none"));
         if uploaded_but_not_live {
-            row("note", "$LATEST has other code, which is not live: `proxymanager upgrade ZIP` goes on");
+            row(
+                "note",
+                "$LATEST has other code, which is not live: `proxymanager upgrade ZIP` goes on",
+            );
         }
         table
     });
@@ -158,15 +162,37 @@ pub async fn status(context: &Context, format: Format) -> Result<(), CommandErro
 
 /// The one function behind the waker target groups.
 async fn target(context: &Context) -> Result<Target, CommandError> {
+    let alb = &context.driver.gateway;
     let mut arns = BTreeSet::new();
-    let wakers = &context.settings.wakers;
-    for group in wakers {
-        let health = context.driver.gateway.health(&[(group.clone(), true)]).await?;
-        arns.extend(health.into_iter().flat_map(|group| group.targets).map(|target| target.resource.0));
+    let mut wakers = Vec::new();
+    for group in &context.settings.wakers {
+        let group = match group.is_name() {
+            true => match alb.group_named(&group.0).await? {
+                Some(found) => found.id,
+                None => {
+                    return Err(refused(format!(
+                        "there is no target group {group} (AUTOSTOPPING_WAKER)"
+                    )));
+                }
+            },
+            false => group.clone(),
+        };
+        let health = alb.health(&[(group.clone(), true)]).await?;
+        wakers.push(group);
+        arns.extend(
+            health
+                .into_iter()
+                .flat_map(|group| group.targets)
+                .map(|target| target.resource.0),
+        );
     }
     let mut found = arns.iter();
     let (Some(arn), None, Some(group)) = (found.next(), found.next(), wakers.first()) else {
-        let arns = if arns.is_empty() { "none".to_owned() } else { Vec::from_iter(arns).join(", ") };
+        let arns = if arns.is_empty() {
+            "none".to_owned()
+        } else {
+            Vec::from_iter(arns).join(", ")
+        };
         return Err(refused(format!(
             "the waker target groups (AUTOSTOPPING_WAKER) have to lead to one function, and have: {arns}. Nothing was changed."
         )));

@@ -38,7 +38,9 @@ impl Lambda {
     pub async fn code(&self, function: &str, alias: &str) -> Result<Seen, Fault> {
         let call = self.client.get_alias().function_name(function).name(alias);
         let pointer = call.send().await.map_err(|error| fault(GET_ALIAS, error))?;
-        let weights = pointer.routing_config().and_then(|routing| routing.additional_version_weights());
+        let weights = pointer
+            .routing_config()
+            .and_then(|routing| routing.additional_version_weights());
         if weights.is_some_and(|weights| !weights.is_empty()) {
             let words = "the alias splits its traffic between versions: put it on one before";
             return Err(Fault::new(FaultKind::Conflict, GET_ALIAS, words));
@@ -48,16 +50,23 @@ impl Lambda {
         let lacks = |what| move || incomplete(GET_CONFIGURATION, what);
         let update = match latest.last_update_status() {
             Some(LastUpdateStatus::InProgress) => Update::InProgress,
-            Some(LastUpdateStatus::Failed) => {
-                Update::Failed(latest.last_update_status_reason().unwrap_or("it does not say why").to_owned())
-            }
+            Some(LastUpdateStatus::Failed) => Update::Failed(
+                latest
+                    .last_update_status_reason()
+                    .unwrap_or("it does not say why")
+                    .to_owned(),
+            ),
             _ if latest.state() == Some(&State::Pending) => Update::InProgress,
             _ => Update::Successful,
         };
         let architecture = latest.architectures().first().map(|name| name.as_str().to_owned());
         Ok(Seen {
-            live: pointer.function_version.ok_or_else(|| incomplete(GET_ALIAS, "the version"))?,
-            alias_revision: pointer.revision_id.ok_or_else(|| incomplete(GET_ALIAS, "the revision"))?,
+            live: pointer
+                .function_version
+                .ok_or_else(|| incomplete(GET_ALIAS, "the version"))?,
+            alias_revision: pointer
+                .revision_id
+                .ok_or_else(|| incomplete(GET_ALIAS, "the revision"))?,
             latest: Latest {
                 // Functions from before there was a choice have none.
                 architecture: architecture.unwrap_or_else(|| "x86_64".to_owned()),
@@ -73,7 +82,11 @@ impl Lambda {
     /// # Errors
     /// As AWS answers.
     pub async fn versions(&self, function: &str) -> Result<Vec<(String, String)>, Fault> {
-        let pages = self.client.list_versions_by_function().function_name(function).into_paginator();
+        let pages = self
+            .client
+            .list_versions_by_function()
+            .function_name(function)
+            .into_paginator();
         let mut pages = pages.items().send();
         let mut versions = Vec::new();
         while let Some(version) = pages.next().await {
@@ -106,8 +119,16 @@ impl Lambda {
                 }
                 _ => return Ok(version),
             }
-            let call = self.client.get_function_configuration().function_name(function).qualifier(&version);
-            state = call.send().await.map_err(|error| fault(GET_CONFIGURATION, error))?.state;
+            let call = self
+                .client
+                .get_function_configuration()
+                .function_name(function)
+                .qualifier(&version);
+            state = call
+                .send()
+                .await
+                .map_err(|error| fault(GET_CONFIGURATION, error))?
+                .state;
         }
         let words = format!("version {version} was published, but is not active yet");
         Err(Fault::new(FaultKind::Other, PUBLISH, words))
@@ -161,5 +182,7 @@ fn once(timeout: Duration) -> Builder {
     let timeouts = TimeoutConfig::builder()
         .operation_attempt_timeout(timeout)
         .operation_timeout(timeout);
-    Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts.build())
+    Builder::new()
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.build())
 }

@@ -75,7 +75,11 @@ async fn records<L: Ledger>(ledger: &L, names: &[RuleName]) -> String {
     match ledger.load_all(names).await {
         Ok(records) => {
             let all = records.len();
-            let broken: Vec<String> = records.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+            let broken: Vec<String> = records
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|error| error.to_string())
+                .collect();
             match broken.as_slice() {
                 [] => OK.to_owned(),
                 [first, ..] => format!("{} of {all} records cannot be used; the first: {first}", broken.len()),

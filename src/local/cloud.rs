@@ -304,7 +304,12 @@ fn deploy(world: &mut World, lambda: &Lambda, seeded: &Seeded) -> Result<(), sup
         timeout: function.timeout.as_secs(),
         environment: function.env.iter().cloned().collect(),
         state: "Active".to_owned(),
-        architecture: if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }.to_owned(),
+        architecture: if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "x86_64"
+        }
+        .to_owned(),
         latest: lambda.first_code(),
         updated: None,
         versions: Vec::new(),

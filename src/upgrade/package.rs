@@ -32,7 +32,13 @@ pub struct Package {
 
 impl fmt::Debug for Package {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Package({}, {} bytes, {})", self.digest, self.zip.len(), self.architecture)
+        write!(
+            f,
+            "Package({}, {} bytes, {})",
+            self.digest,
+            self.zip.len(),
+            self.architecture
+        )
     }
 }
 
@@ -49,11 +55,15 @@ pub enum BadPackage {
     NoZip(String),
     #[error("has no file `bootstrap` at its top level. Allowed: the zip of a release, which has one")]
     NoBootstrap,
-    #[error("has a `bootstrap` that nobody may execute (mode {0:o}). Allowed: mode 755, as `zip` keeps it on Linux and macOS")]
+    #[error(
+        "has a `bootstrap` that nobody may execute (mode {0:o}). Allowed: mode 755, as `zip` keeps it on Linux and macOS"
+    )]
     NotExecutable(u32),
     #[error("has a `bootstrap` that is not a Linux program for x86_64 or arm64: {0}")]
     NoProgram(String),
-    #[error("has a `bootstrap` that needs glibc {0}.{1}. Allowed: at most 2.34, which is what the runtime provided.al2023 has")]
+    #[error(
+        "has a `bootstrap` that needs glibc {0}.{1}. Allowed: at most 2.34, which is what the runtime provided.al2023 has"
+    )]
     NewerGlibc(u32, u32),
 }
 
@@ -131,7 +141,10 @@ fn newest_glibc(program: &[u8]) -> Option<(u32, u32)> {
         while let Ok(Some(version)) = versions.next() {
             // A weak need that is not met is no more than a warning of the dynamic linker.
             let weak = version.vna_flags.get(endian).0 & elf::VER_FLG_WEAK.0 != 0;
-            let name = version.name(endian, strings).ok().and_then(|name| std::str::from_utf8(name).ok());
+            let name = version
+                .name(endian, strings)
+                .ok()
+                .and_then(|name| std::str::from_utf8(name).ok());
             if !weak {
                 newest = newest.max(name.and_then(glibc));
             }

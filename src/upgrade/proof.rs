@@ -86,14 +86,22 @@ mod tests {
     #[test]
     fn only_a_200_is_healthy() {
         assert_eq!(is_healthy(&answered(json!({ "statusCode": 200 }))), Ok(()));
-        for payload in [json!({ "statusCode": 503 }), json!({ "statusCode": "200" }), json!([]), Value::Null] {
+        for payload in [
+            json!({ "statusCode": 503 }),
+            json!({ "statusCode": "200" }),
+            json!([]),
+            Value::Null,
+        ] {
             is_healthy(&answered(payload)).unwrap_err();
         }
         let died = Answered {
             payload: json!({ "errorType": "Runtime.ExitError", "errorMessage": "exit status 1" }),
             failed: true,
         };
-        assert_eq!(is_healthy(&died).unwrap_err(), "it fails with Runtime.ExitError: exit status 1");
+        assert_eq!(
+            is_healthy(&died).unwrap_err(),
+            "it fails with Runtime.ExitError: exit status 1"
+        );
     }
 
     #[test]
@@ -103,7 +111,11 @@ mod tests {
         let broken = json!({ "version": "1.2.3", "checks": { "ledger": "gone", "listeners": "ok" } });
         let wrong = is_sound(&answered(broken)).unwrap_err();
         assert_eq!(wrong, "its self-check (version 1.2.3) finds ledger: gone");
-        for payload in [json!({ "checks": {} }), json!({ "version": "1" }), json!("x".repeat(1000))] {
+        for payload in [
+            json!({ "checks": {} }),
+            json!({ "version": "1" }),
+            json!("x".repeat(1000)),
+        ] {
             assert!(is_sound(&answered(payload)).unwrap_err().len() < 300);
         }
     }

@@ -169,12 +169,19 @@ pub async fn roll_back(lambda: &Lambda, target: &Target, to: Option<&str>) -> Re
     let versions = lambda.versions(function).await?;
     let wanted = match to {
         Some(wanted) => {
-            let numbers = versions.iter().map(|(version, _)| version.as_str()).filter(|version| *version != LATEST);
+            let numbers = versions
+                .iter()
+                .map(|(version, _)| version.as_str())
+                .filter(|version| *version != LATEST);
             let known: Vec<&str> = numbers.collect();
             if !known.contains(&wanted) {
                 return Err(UpgradeError::NoSuchVersion {
                     wanted: wanted.to_owned(),
-                    known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+                    known: if known.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        known.join(", ")
+                    },
                 });
             }
             wanted
@@ -210,5 +217,7 @@ async fn health(lambda: &Lambda, target: &Target, version: &str) -> Result<(), U
 
 async fn sound(lambda: &Lambda, target: &Target, version: &str) -> Result<Result<String, String>, UpgradeError> {
     let event = crate::http::event::self_check();
-    Ok(proof::is_sound(&lambda.invoke(&target.function, version, &event).await?))
+    Ok(proof::is_sound(
+        &lambda.invoke(&target.function, version, &event).await?,
+    ))
 }

@@ -54,7 +54,13 @@ fn after(step: &Step, seen: &Seen, done: &Done) -> Option<(Seen, Done)> {
 fn whoever_is_interrupted_anywhere_runs_it_again_and_gets_there() {
     let starts = [OLD, OURS].into_iter().flat_map(|code| {
         [LATEST, "1"].into_iter().flat_map(move |live| {
-            [Update::InProgress, Update::Successful].map(|update| (seen(live, code, update), Done::default(), live == LATEST && code == OURS))
+            [Update::InProgress, Update::Successful].map(|update| {
+                (
+                    seen(live, code, update),
+                    Done::default(),
+                    live == LATEST && code == OURS,
+                )
+            })
         })
     });
     let mut open: VecDeque<_> = starts.collect();
@@ -78,7 +84,10 @@ fn whoever_is_interrupted_anywhere_runs_it_again_and_gets_there() {
             }
             None => {
                 finished += 1;
-                assert_eq!((seen.live.as_str(), seen.latest.code.as_str(), done.proven), (LATEST, OURS, true));
+                assert_eq!(
+                    (seen.live.as_str(), seen.latest.code.as_str(), done.proven),
+                    (LATEST, OURS, true)
+                );
             }
         }
     }

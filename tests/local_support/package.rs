@@ -13,18 +13,25 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 use super::story;
 
 /// The function under test without its symbols, which would make the zip too large to be uploaded.
-static STRIPPED: LazyLock<Vec<u8>> = LazyLock::new(|| made(|out| {
-    let mut command = Command::new("strip");
-    command.arg("-o").arg(out).arg(story::bootstrap());
-    command
-}));
+static STRIPPED: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    made(|out| {
+        let mut command = Command::new("strip");
+        command.arg("-o").arg(out).arg(story::bootstrap());
+        command
+    })
+});
 
 /// A program that starts as a function should, and answers everything with `{}`.
-static RUBBISH: LazyLock<Vec<u8>> = LazyLock::new(|| made(|out| {
-    let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
-    command.args(["--edition", "2024", "-o"]).arg(out).arg(super::support("rubbish.rs"));
-    command
-}));
+static RUBBISH: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    made(|out| {
+        let mut command = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        command
+            .args(["--edition", "2024", "-o"])
+            .arg(out)
+            .arg(super::support("rubbish.rs"));
+        command
+    })
+});
 
 fn made(by: impl FnOnce(&Path) -> Command) -> Vec<u8> {
     let folder = TempDir::new().expect("a folder");
@@ -44,7 +51,10 @@ impl Packages {
 
     /// The function under test; each name gives another digest.
     pub fn good(&self, name: &str) -> PathBuf {
-        self.zip(name, &[("bootstrap", &STRIPPED, 0o755), ("NOTICE", name.as_bytes(), 0o644)])
+        self.zip(
+            name,
+            &[("bootstrap", &STRIPPED, 0o755), ("NOTICE", name.as_bytes(), 0o644)],
+        )
     }
 
     /// A program that ends at once, so that no invocation gets anywhere.
@@ -65,7 +75,8 @@ impl Packages {
         let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         for (file, content, mode) in files {
             let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
-            zip.start_file(*file, stored.unix_permissions(*mode)).expect("it takes a file");
+            zip.start_file(*file, stored.unix_permissions(*mode))
+                .expect("it takes a file");
             zip.write_all(content).expect("it takes the content");
         }
         self.file(name, &zip.finish().expect("it is done").into_inner())

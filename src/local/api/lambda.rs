@@ -47,7 +47,11 @@ pub fn parse(
         ("PUT", [function, "aliases", name]) => ("UpdateAlias", function, Some(("Name", name))),
         _ => return None,
     };
-    let members = if call == INVOKE { None } else { serde_json::from_slice(body).ok() };
+    let members = if call == INVOKE {
+        None
+    } else {
+        serde_json::from_slice(body).ok()
+    };
     let mut params = match members {
         Some(Value::Object(members)) => Value::Object(members),
         _ => json!({}),

@@ -21,8 +21,8 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{clock::Clock, log::Log, process::Processes, world::Running};
 use environment::Environment;
-use package::Packages;
 pub use package::NotTaken;
+use package::Packages;
 
 /// The function and its limits.
 #[derive(Debug, Clone)]
@@ -170,11 +170,7 @@ impl Lambda {
         match &result {
             Err(Error::TimedOut(_)) => self.counts.timed_out.fetch_add(1, Relaxed),
             Err(_) => self.counts.failed.fetch_add(1, Relaxed),
-            Ok(_) => {
-                let key = format!("{} {}", running.version, running.code);
-                *lock(&self.counts.answered).entry(key).or_default() += 1;
-                0
-            }
+            Ok(_) => 0,
         };
         if let Err(error) = &result {
             self.log.output("lambda", &error.to_string());
@@ -195,6 +191,10 @@ impl Lambda {
         let deadline = self.clock.now() + timeout;
         match environment.invoke(event, deadline.as_millisecond(), timeout).await {
             Ok(answer) => {
+                let Running { version, code } = &environment.running;
+                *lock(&self.counts.answered)
+                    .entry(format!("{version} {code}"))
+                    .or_default() += 1;
                 self.put_idle(environment);
                 Ok(answer)
             }

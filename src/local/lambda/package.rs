@@ -76,7 +76,10 @@ impl Packages {
 
     /// Where the code with this digest begins.
     pub fn bootstrap(&self, digest: &str) -> PathBuf {
-        self.codes().get(digest).map(|code| code.bootstrap.clone()).unwrap_or_default()
+        self.codes()
+            .get(digest)
+            .map(|code| code.bootstrap.clone())
+            .unwrap_or_default()
     }
 
     fn codes(&self) -> MutexGuard<'_, BTreeMap<String, Code>> {

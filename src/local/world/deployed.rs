@@ -113,7 +113,11 @@ impl Deployed {
             "Environment": { "Variables": self.environment },
         });
         if version == LATEST {
-            let status = if self.updating(now).is_some() { "InProgress" } else { "Successful" };
+            let status = if self.updating(now).is_some() {
+                "InProgress"
+            } else {
+                "Successful"
+            };
             configuration["LastUpdateStatus"] = Value::from(status);
             configuration["RevisionId"] = Value::from(self.revision(""));
         }
@@ -176,8 +180,9 @@ impl World {
         let deployed = self.deployed_mut(function)?;
         let numbers = (1..=deployed.versions.len()).map(|number| number.to_string());
         let versions = std::iter::once(LATEST.to_owned()).chain(numbers);
-        let versions: Result<Vec<Value>, Failure> =
-            versions.map(|version| deployed.described(now, Some(&version))).collect();
+        let versions: Result<Vec<Value>, Failure> = versions
+            .map(|version| deployed.described(now, Some(&version)))
+            .collect();
         Ok(json!({ "Versions": versions? }))
     }
 
@@ -272,7 +277,10 @@ impl World {
         let deployed = self.deployed_mut(function)?;
         deployed.at_rest(now)?;
         deployed.is_as_read("", request)?;
-        if request["CodeSha256"].as_str().is_some_and(|code| code != deployed.latest) {
+        if request["CodeSha256"]
+            .as_str()
+            .is_some_and(|code| code != deployed.latest)
+        {
             let message = format!(
                 "CodeSHA256 ({}) is different from current CodeSHA256 in $LATEST ({}). Please try again with the \
                  CodeSHA256 in $LATEST.",
