@@ -302,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn a_self_check_is_this_and_nothing_else() {
+        assert_eq!(Event::read(&self_check()), Event::SelfCheck);
+        // What a visitor can put into a request never becomes one, nor does anything with more in it.
+        let mut request =
+            json!({"requestContext": {"elb": {"targetGroupArn": "g"}}, "path": "/", "body": self_check().to_string()});
+        request["headers"] = self_check();
+        request["queryStringParameters"] = self_check();
+        assert!(matches!(Event::read(&request), Event::Alb(_)));
+        request["autostopping"] = json!("self-check");
+        assert!(matches!(Event::read(&request), Event::Alb(_)));
+        let with_more = json!({"autostopping": "self-check", "source": "aws.events", "detail-type": "Scheduled Event"});
+        assert_eq!(Event::read(&with_more), Event::Tick);
+        for odd in [
+            json!({"autostopping": "self-check", "and": "more"}),
+            json!({"autostopping": "wake"}),
+            json!({"autostopping": null}),
+            json!("self-check"),
+        ] {
+            assert!(matches!(Event::read(&odd), Event::Unknown(_)), "{odd}");
+        }
+    }
+
+    #[test]
     fn odd_events_are_read_as_far_as_they_go() {
         let odd = alb(json!({"headers": null, "path": 7, "queryStringParameters": {"a": null}, "body": null}));
         assert_eq!((odd.host(), odd.path.as_str(), odd.query.len()), ("", "", 0));
