@@ -1,7 +1,9 @@
 //! One execution environment: a `bootstrap` process and the runtime API it talks to.
 
 use std::{
-    io::{self, ErrorKind},
+    fs::File,
+    io::{self, ErrorKind, Read},
+    ops::Range,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -52,7 +54,8 @@ impl Environment {
             Ok(address) => address.to_string(),
             Err(error) => return Err(format!("no port for the runtime API: {error}")),
         };
-        let mut program = match processes.spawn("lambda", command(function, running, bootstrap, &address), log) {
+        let spawn = || processes.spawn("lambda", command(function, running, bootstrap, &address), log);
+        let mut program = match executable(bootstrap).and_then(|()| spawn()) {
             Ok(program) => program,
             Err(error) => return Err(no_entry(&error)),
         };
@@ -123,14 +126,30 @@ impl Environment {
 
 /// A bootstrap that cannot even be executed, in AWS's words.
 fn no_entry(error: &io::Error) -> String {
-    const EXEC_FORMAT: i32 = nix::libc::ENOEXEC;
-    let why = match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::NotFound, _) => "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned(),
-        (ErrorKind::PermissionDenied, _) => "fork/exec /var/task/bootstrap: permission denied".to_owned(),
-        (_, Some(EXEC_FORMAT)) => "fork/exec /var/task/bootstrap: exec format error".to_owned(),
+    let why = match error.kind() {
+        ErrorKind::NotFound => "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned(),
+        ErrorKind::PermissionDenied => "fork/exec /var/task/bootstrap: permission denied".to_owned(),
+        ErrorKind::InvalidData => "fork/exec /var/task/bootstrap: exec format error".to_owned(),
         _ => error.to_string(),
     };
     format!("Runtime.InvalidEntrypoint: {why}")
+}
+
+/// Whether the kernel would execute it: a script, or a program for the machine that we are a program for. What it would not,
+/// the C library hands to a shell, and Lambda does not.
+fn executable(bootstrap: &Path) -> io::Result<()> {
+    // Up to `e_machine` of an ELF header, which `#!` of a script is shorter than.
+    let begin = |path: &Path| {
+        let mut begin = Vec::new();
+        File::open(path)?.take(20).read_to_end(&mut begin)?;
+        io::Result::Ok(begin)
+    };
+    let (theirs, ours) = (begin(bootstrap)?, begin(&std::env::current_exe()?)?);
+    let same = |range: Range<usize>| theirs.get(range.clone()) == ours.get(range);
+    match theirs.starts_with(b"#!") || (same(0..4) && same(18..20)) {
+        true => Ok(()),
+        false => Err(ErrorKind::InvalidData.into()),
+    }
 }
 
 fn command(function: &Function, running: &Running, bootstrap: &Path, address: &str) -> Command {
