@@ -30,5 +30,7 @@ pub mod page;
 pub mod rules;
 #[cfg(feature = "aws")]
 pub mod telemetry;
+#[cfg(feature = "cli")]
+pub mod upgrade;
 #[cfg(feature = "aws")]
 pub mod wiring;

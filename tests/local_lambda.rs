@@ -12,7 +12,7 @@ use proxymanager::local::{Cloud, lambda::Error};
 use serde_json::{Value, json};
 
 async fn invoke(cloud: &Cloud, event: &str) -> Result<Value, Error> {
-    let answer = cloud.shared.lambda.invoke(Bytes::from(event.to_owned()), false).await?;
+    let answer = cloud.shared.invoke(Bytes::from(event.to_owned())).await?;
     let answer: Value = serde_json::from_slice(&answer).expect("the function answers JSON");
     Ok(serde_json::from_str(answer["body"].as_str().expect("there is a body")).unwrap_or(Value::Null))
 }
@@ -300,5 +300,202 @@ async fn a_client_that_leaves_does_not_stop_the_function() {
     until("the function has ended", || cloud.shared.lambda.figures().busy == 0).await;
     let figures = cloud.shared.lambda.figures();
     assert_eq!((figures.idle, figures.failed, figures.timed_out), (1, 0, 0));
+    cloud.stop().await;
+}
+
+/// A call of Lambda's API, with the status and the code of an error.
+async fn call(cloud: &Cloud, method: &str, path: &str, body: &Value) -> (u16, String, local_support::Answer) {
+    let request = format!("{method} /2015-03-31/functions/aws-proxymanager{path} HTTP/1.1\r\nHost: lambda");
+    let answer = local_support::ask(cloud.api_address, &request, &body.to_string()).await;
+    let code = answer.header("x-amzn-errortype").unwrap_or_default().to_owned();
+    (answer.status, code, answer)
+}
+
+fn zipped(file: &str, content: &[u8], mode: u32) -> Value {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use std::io::Write;
+
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file(file, stored.unix_permissions(mode))
+        .expect("it takes a file");
+    zip.write_all(content).expect("it takes the content");
+    let zip = zip.finish().expect("it is done").into_inner();
+    json!({ "ZipFile": STANDARD.encode(zip) })
+}
+
+/// Uploads a zip and waits until it is in place.
+async fn upload(cloud: &Cloud, zip: &Value) {
+    let (status, _, answer) = call(cloud, "PUT", "/code", zip).await;
+    assert_eq!(status, 200, "{}", answer.text());
+    let done = async {
+        while call(cloud, "GET", "/configuration", &json!({})).await.2.json()["LastUpdateStatus"] != "Successful" {}
+    };
+    tokio::time::timeout(Duration::from_secs(30), done)
+        .await
+        .expect("it gets done");
+}
+
+/// Source: AWS Lambda API reference, `UpdateFunctionCode`, `PublishVersion`, `UpdateAlias`.
+#[tokio::test]
+async fn code_and_versions_are_refused_as_lambda_refuses_them() {
+    let cloud = cloud(|_| {}).await;
+    let good = zipped(
+        "bootstrap",
+        &std::fs::read(local_support::support("bootstrap.py")).unwrap(),
+        0o755,
+    );
+    let refused = [
+        (
+            "PUT",
+            "/code",
+            json!({ "ZipFile": "bm90IGEgemlw" }),
+            400,
+            "InvalidParameterValueException",
+        ),
+        ("PUT", "/code", json!({}), 400, "InvalidParameterValueException"),
+        (
+            "PUT",
+            "/code",
+            json!({ "ZipFile": good["ZipFile"], "RevisionId": "another" }),
+            412,
+            "PreconditionFailedException",
+        ),
+        (
+            "POST",
+            "/versions",
+            json!({ "CodeSha256": "another" }),
+            400,
+            "InvalidParameterValueException",
+        ),
+        (
+            "POST",
+            "/versions",
+            json!({ "RevisionId": "another" }),
+            412,
+            "PreconditionFailedException",
+        ),
+        (
+            "PUT",
+            "/aliases/live",
+            json!({ "FunctionVersion": "9" }),
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            "PUT",
+            "/aliases/live",
+            json!({ "FunctionVersion": "$LATEST", "RevisionId": "x" }),
+            412,
+            "PreconditionFailedException",
+        ),
+        ("GET", "/aliases/none", json!({}), 404, "ResourceNotFoundException"),
+        (
+            "GET",
+            "/configuration?Qualifier=9",
+            json!({}),
+            404,
+            "ResourceNotFoundException",
+        ),
+        (
+            "POST",
+            "/invocations?Qualifier=9",
+            json!({}),
+            404,
+            "ResourceNotFoundException",
+        ),
+    ];
+    for (method, path, body, status, code) in refused {
+        let answer = call(&cloud, method, path, &body).await;
+        assert_eq!(
+            (answer.0, answer.1.as_str()),
+            (status, code),
+            "{method} {path}: {}",
+            answer.2.text()
+        );
+    }
+    let (_, _, updating) = call(&cloud, "PUT", "/code", &good).await;
+    assert_eq!(updating.json()["LastUpdateStatus"], "InProgress", "{}", updating.text());
+    for (method, path, body) in [("PUT", "/code", &good), ("POST", "/versions", &json!({}))] {
+        let (status, code, _) = call(&cloud, method, path, body).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (409, "ResourceConflictException"),
+            "{method} {path}"
+        );
+    }
+    cloud.stop().await;
+}
+
+#[tokio::test]
+async fn an_alias_leads_to_the_code_of_its_version() {
+    let cloud = cloud(|_| {}).await;
+    let (status, _, published) = call(&cloud, "POST", "/versions", &json!({})).await;
+    assert_eq!((status, &published.json()["Version"]), (201, &json!("1")));
+    let (_, _, again) = call(&cloud, "POST", "/versions", &json!({})).await;
+    assert_eq!(again.json()["Version"], "1", "nothing has changed");
+    upload(&cloud, &zipped("bootstrap", b"#!/bin/sh\nexit 3\n", 0o755)).await;
+    assert_eq!(get(&cloud, "/").await.status, 502, "the alias stands on $LATEST");
+    call(&cloud, "PUT", "/aliases/live", &json!({ "FunctionVersion": "1" })).await;
+    let answer = get(&cloud, "/").await;
+    assert_eq!(
+        (answer.status, &answer.json()["env"]["AWS_LAMBDA_FUNCTION_VERSION"]),
+        (200, &json!("1"))
+    );
+
+    let event = json!({ "path": "/" });
+    let (status, _, answer) = call(&cloud, "POST", "/invocations?Qualifier=live", &event).await;
+    assert_eq!((status, answer.header("x-amz-executed-version")), (200, Some("1")));
+    assert_eq!(
+        (answer.header("x-amz-function-error"), &answer.json()["statusCode"]),
+        (None, &json!(200))
+    );
+    cloud.stop().await;
+}
+
+/// Source: AWS Lambda developer guide, "Troubleshoot invocation issues in Lambda" and "Using the Lambda runtime API".
+#[tokio::test]
+async fn a_function_that_cannot_be_started_is_a_function_error() {
+    let cloud = cloud(|_| {}).await;
+    for (file, content, mode, kind, words) in [
+        (
+            "README",
+            &b""[..],
+            0o644,
+            "Runtime.InvalidEntrypoint",
+            "Couldn't find valid bootstrap(s)",
+        ),
+        (
+            "bootstrap",
+            b"#!/bin/sh\n",
+            0o644,
+            "Runtime.InvalidEntrypoint",
+            "permission denied",
+        ),
+        (
+            "bootstrap",
+            b"\x7fELF of another machine",
+            0o755,
+            "Runtime.InvalidEntrypoint",
+            "exec format error",
+        ),
+        (
+            "bootstrap",
+            b"#!/bin/sh\nexit 1\n",
+            0o755,
+            "Runtime.ExitError",
+            "exit status: 1",
+        ),
+    ] {
+        upload(&cloud, &zipped(file, content, mode)).await;
+        let (status, _, answer) = call(&cloud, "POST", "/invocations", &json!({})).await;
+        assert_eq!(
+            (status, answer.header("x-amz-function-error")),
+            (200, Some("Unhandled")),
+            "{words}"
+        );
+        assert_eq!(answer.json()["errorType"], kind, "{}", answer.text());
+        assert!(answer.text().contains(words), "{}", answer.text());
+    }
     cloud.stop().await;
 }

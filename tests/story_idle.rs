@@ -1,6 +1,5 @@
 //! The real function asks CloudWatch before it puts an awake rule to sleep, and does so by itself once nobody has used it for
 //! its idle time.
-//! Seen red with ticks that never ask.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

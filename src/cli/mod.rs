@@ -13,6 +13,7 @@ mod report;
 #[cfg(feature = "local")]
 mod seed;
 mod site;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -54,10 +55,10 @@ enum Command {
 enum OfRules {
     /// List all rules and their phases.
     List,
-    /// Show all there is to know about one rule.
+    /// Show all there is to know about one rule, or about the function.
     Status {
-        /// The rule's name.
-        rule: String,
+        /// The rule's name; without it, the function.
+        rule: Option<String>,
     },
     /// Wake a rule.
     Wake {
@@ -90,6 +91,7 @@ enum OfRules {
     Adopt(adopt::Adopt),
     Release(release::Release),
     Doctor(doctor::Doctor),
+    Upgrade(upgrade::Upgrade),
     /// Show what happened: who or what woke rules and put them to sleep, and when.
     History {
         /// The rule's name; all rules without it.
@@ -152,7 +154,8 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
     };
     let result = match command {
         OfRules::List => command::list(&context, format).await,
-        OfRules::Status { rule } => command::status(&context, &rule, format).await,
+        OfRules::Status { rule: Some(rule) } => command::status(&context, &rule, format).await,
+        OfRules::Status { rule: None } => upgrade::status(&context, format).await,
         OfRules::Wake { rule, no_wait } => command::want(&context, &rule, Wanted::Awake, !no_wait, format).await,
         OfRules::KeepAwake { rule, duration, .. } => command::keep_awake(&context, &rule, duration, format).await,
         OfRules::History { rule, last } => command::history(&context, rule.as_deref(), last, format).await,
@@ -164,6 +167,7 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
             Ok(false) => return ExitCode::from(FAILED),
             Err(error) => Err(error),
         },
+        OfRules::Upgrade(args) => upgrade::upgrade(&context, &args, format).await,
         OfRules::Sleep { rule, no_wait } => command::want(&context, &rule, Wanted::Asleep, !no_wait, format).await,
     };
     match result {

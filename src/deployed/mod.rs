@@ -1,5 +1,7 @@
 //! The function as it is deployed: what Lambda says of it. Only the command line asks.
 
+mod code;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -84,7 +86,7 @@ impl Lambda {
 }
 
 /// The ARN of the function itself, and the qualifier: `arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]`.
-fn parts(arn: &str) -> (&str, Option<&str>) {
+pub fn parts(arn: &str) -> (&str, Option<&str>) {
     match arn.match_indices(':').nth(6) {
         Some((end, _)) => (&arn[..end], Some(&arn[end + 1..])),
         None => (arn, None),

@@ -1,5 +1,6 @@
 //! The Lambda function: an event in, an answer out. What never wakes anything is answered before anything is read.
 
+mod check;
 mod hold;
 mod pages;
 mod refusal;
@@ -47,7 +48,7 @@ pub struct Function<C, G, M, L, K> {
 #[derive(Debug, thiserror::Error)]
 pub enum FunctionError {
     #[error(
-        "not an event of this function: {0}. Allowed: requests of an Application Load Balancer, EventBridge's scheduled events, EC2 Instance State-change Notifications. Nothing was done."
+        "not an event of this function: {0}. Allowed: requests of an Application Load Balancer, EventBridge's scheduled events, EC2 Instance State-change Notifications, {{\"autostopping\":\"self-check\"}}. Nothing was done."
     )]
     UnknownEvent(String),
     #[error("{0}")]
@@ -81,6 +82,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             }
             Event::Tick => self.tick().await,
             Event::StateChange { instance, .. } => self.state_change(&instance).await,
+            Event::SelfCheck => Ok(check::check(&self.state).await),
             Event::Unknown(what) => Err(FunctionError::UnknownEvent(what)),
         }
     }

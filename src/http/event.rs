@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::domain::matching::{Query, Request, Seen};
 use crate::domain::rule::{GroupId, ResourceId};
@@ -23,6 +23,9 @@ pub enum Event {
         instance: ResourceId,
         state: String,
     },
+    /// An operator asks the function whether it is all right. No load balancer and no EventBridge sends this: its one member
+    /// is none of theirs, and theirs are looked for first.
+    SelfCheck,
     /// None of ours; what it seems to be.
     Unknown(String),
 }
@@ -43,6 +46,11 @@ pub struct AlbRequest {
     pub is_our_form: bool,
     /// Whether the answer has to use the multi-value fields too.
     pub multi_value: bool,
+}
+
+/// The event of [`Event::SelfCheck`].
+pub fn self_check() -> Value {
+    json!({ "autostopping": "self-check" })
 }
 
 /// The JSON of an event. Half a surrogate pair, which JSON may write and Rust's text cannot hold, becomes U+FFFD; what is
@@ -106,6 +114,7 @@ impl Event {
                     _ => Event::Unknown("a state-change notification without instance-id or state".to_owned()),
                 }
             }
+            _ if *event == self_check() => Event::SelfCheck,
             ("", "") => Event::Unknown("neither a request of a load balancer nor an event of EventBridge".to_owned()),
             (source, detail) => Event::Unknown(format!("an event of source {source:?} and detail-type {detail:?}")),
         }
@@ -290,6 +299,29 @@ mod tests {
             json!({"path": "/\u{fffd}", "a": "\u{1f600}", "b": "\u{fffd}x", "c": "\\\u{fffd}"})
         );
         assert_eq!(parse("no JSON"), Value::Null);
+    }
+
+    #[test]
+    fn a_self_check_is_this_and_nothing_else() {
+        assert_eq!(Event::read(&self_check()), Event::SelfCheck);
+        // What a visitor can put into a request never becomes one, nor does anything with more in it.
+        let mut request =
+            json!({"requestContext": {"elb": {"targetGroupArn": "g"}}, "path": "/", "body": self_check().to_string()});
+        request["headers"] = self_check();
+        request["queryStringParameters"] = self_check();
+        assert!(matches!(Event::read(&request), Event::Alb(_)));
+        request["autostopping"] = json!("self-check");
+        assert!(matches!(Event::read(&request), Event::Alb(_)));
+        let with_more = json!({"autostopping": "self-check", "source": "aws.events", "detail-type": "Scheduled Event"});
+        assert_eq!(Event::read(&with_more), Event::Tick);
+        for odd in [
+            json!({"autostopping": "self-check", "and": "more"}),
+            json!({"autostopping": "wake"}),
+            json!({"autostopping": null}),
+            json!("self-check"),
+        ] {
+            assert!(matches!(Event::read(&odd), Event::Unknown(_)), "{odd}");
+        }
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    hash::{DefaultHasher, Hash, Hasher},
     io::ErrorKind,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -198,7 +197,8 @@ impl Cloud {
             seed_asleep(&mut world, now, &seeded.sites);
         }
         let function = function(&config, bootstrap, &seeded, api_address, &world.settings.region);
-        deploy(&mut world, &function, &seeded)?;
+        let lambda = Lambda::new(function, clock, Arc::clone(&log), processes.clone());
+        deploy(&mut world, &lambda, &seeded)?;
         let commands: BTreeMap<String, Site> = seeded
             .sites
             .iter()
@@ -207,7 +207,6 @@ impl Cloud {
             .zip(config.sites.iter().chain(&config.spares))
             .map(|(instance, site)| (instance.clone(), site.clone()))
             .collect();
-        let lambda = Lambda::new(function, clock, Arc::clone(&log), processes.clone());
         let instances = Instances::new(commands, processes.clone(), Arc::clone(&log));
         let shared = Arc::new(Shared::new(clock, log, processes, lambda, instances, world));
         let recorder = config.record.as_deref().map(|folder| {
@@ -296,7 +295,8 @@ fn function(config: &Config, bootstrap: PathBuf, seeded: &Seeded, api: SocketAdd
 }
 
 /// The function as Lambda's API shows it: its alias stands on `$LATEST`, and the waker target group may invoke it.
-fn deploy(world: &mut World, function: &Function, seeded: &Seeded) -> Result<(), super::world::Failure> {
+fn deploy(world: &mut World, lambda: &Lambda, seeded: &Seeded) -> Result<(), super::world::Failure> {
+    let function = lambda.function();
     let (arn, alias) = function.arn.rsplit_once(':').unwrap_or((&function.arn, "live"));
     world.deploy(Deployed {
         name: function.name.clone(),
@@ -304,10 +304,18 @@ fn deploy(world: &mut World, function: &Function, seeded: &Seeded) -> Result<(),
         timeout: function.timeout.as_secs(),
         environment: function.env.iter().cloned().collect(),
         state: "Active".to_owned(),
-        latest: digest(&function.bootstrap),
+        architecture: if cfg!(target_arch = "aarch64") {
+            "arm64"
+        } else {
+            "x86_64"
+        }
+        .to_owned(),
+        latest: lambda.first_code(),
+        updated: None,
         versions: Vec::new(),
         aliases: BTreeMap::from([(alias.to_owned(), LATEST.to_owned())]),
         policies: BTreeMap::new(),
+        revisions: BTreeMap::new(),
     });
     let permission = json!({
         "StatementId": "waker",
@@ -316,15 +324,6 @@ fn deploy(world: &mut World, function: &Function, seeded: &Seeded) -> Result<(),
         "SourceArn": seeded.waker,
     });
     world.add_permission(&function.name, Some(alias), &permission).map(drop)
-}
-
-/// Another file has another digest. The file itself is not read: built for debugging it is large.
-fn digest(bootstrap: &Path) -> String {
-    let meta = bootstrap.metadata();
-    let known = meta.as_ref().map(|meta| (meta.len(), meta.modified().ok()));
-    let mut hasher = DefaultHasher::new();
-    (bootstrap, known.ok()).hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
 }
 
 fn executable(path: &Path) -> Result<PathBuf, StartError> {

@@ -64,6 +64,12 @@ impl Processes {
         })
     }
 
+    /// Does something while no program is started.
+    pub fn while_none_starts<T>(&self, what: impl FnOnce() -> T) -> T {
+        let _alive = self.alive();
+        what()
+    }
+
     /// Kills every group that is alive, starts no other, and says which they were.
     pub fn kill_all(&self) -> BTreeSet<i32> {
         let mut alive = self.alive();

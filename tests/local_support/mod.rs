@@ -13,6 +13,8 @@ pub mod front;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod operator;
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod package;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod trouble;

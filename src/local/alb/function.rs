@@ -35,7 +35,12 @@ pub async fn ask(exchange: &Exchange, group: &str, multi_value: bool, request: R
         &head.headers,
         &body.to_bytes(),
     );
-    let answer = match exchange.shared.invoke(Bytes::from(event.to_string())).await {
+    let registered = registered(exchange, group);
+    let Some(function) = registered else {
+        return Served::own(503, "the target group has no target");
+    };
+    let event = Bytes::from(event.to_string());
+    let answer = match exchange.shared.invoke_behind(&function, event).await.1 {
         Ok(answer) => answer,
         Err(error) => return Served::own(502, error.to_string()),
     };
@@ -47,6 +52,13 @@ pub async fn ask(exchange: &Exchange, group: &str, multi_value: bool, request: R
         },
         Err(reason) => Served::own(502, reason),
     }
+}
+
+/// The ARN of the function in a target group.
+fn registered(exchange: &Exchange, group: &str) -> Option<String> {
+    let world = exchange.shared.world();
+    let group = world.target_group(group)?;
+    group.targets.first().map(|target| target.id.clone())
 }
 
 /// The event of a request.

@@ -29,8 +29,8 @@ use super::{
 /// The content of a successful answer, or AWS's error.
 pub type Answer = Result<Value, Failure>;
 
-/// The largest request: more than DynamoDB's largest batch.
-const REQUEST_SIZE: usize = 20 * 1024 * 1024;
+/// The largest request: Lambda's, for a zip of 50 MB in Base64.
+const REQUEST_SIZE: usize = 70_000_000;
 const JSON: &str = "application/x-amz-json-1.0";
 const CBOR: &str = "application/cbor";
 /// Where CloudWatch's calls go in CBOR, and what begins their target in JSON.
@@ -63,15 +63,12 @@ async fn answer(
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let call = match of_lambda {
-        Some((name, params)) => Ok(Call {
-            wire: Wire::Lambda,
-            name: name.to_owned(),
-            params,
-        }),
-        None => called(path, target, &body),
-    };
-    let call = match call {
+    let of_lambda = of_lambda.map(|(name, params)| {
+        let wire = Wire::Lambda;
+        let name = name.to_owned();
+        Ok(Call { wire, name, params })
+    });
+    let call = match of_lambda.unwrap_or_else(|| called(path, target, &body)) {
         Ok(call) => call,
         Err((wire, failure)) => return refuse(wire, &failure, None, "unknown"),
     };
@@ -81,6 +78,7 @@ async fn answer(
     }
     let (lost, delay) = shared.world().draw_mishap(&call.name, call.writes());
     tokio::time::sleep(delay).await;
+    let code = lambda::code(&shared, &call.name, &call.params).await;
     let (result, stored, id) = {
         let mut world = shared.world();
         let now = shared.clock.now();
@@ -91,7 +89,7 @@ async fn answer(
                 Service::Elb => elb::call(&mut world, now, &call.name, &call.params),
                 Service::DynamoDb => dynamodb::call(&mut world, &call.name, &call.params),
                 Service::CloudWatch => cloudwatch::call(&world, now, &call.name, &call.params),
-                Service::Lambda => lambda::call(&mut world, &call.name, &call.params),
+                Service::Lambda => lambda::call(&mut world, now, &call.name, &call.params, code),
             });
         world.note_call(now, &call.name, result.as_ref().err());
         let failed_condition = matches!(&result, Err(failure) if failure.code == "ConditionalCheckFailedException");
@@ -101,6 +99,15 @@ async fn answer(
             None
         };
         (result, stored, world.request_id())
+    };
+    let result = match result {
+        Ok(_) if call.name == lambda::INVOKE => match lambda::invoke(&shared, &call.params, body, &id).await {
+            Ok(_) if lost => Ok(Value::Null),
+            Ok(response) => return Ok(response),
+            Err(Ok(failure)) => Err(failure),
+            Err(Err(error)) => return Err(error),
+        },
+        result => result,
     };
     match result {
         Ok(_) if lost => Err(format!("the answer of {} is lost on purpose", call.name).into()),
@@ -143,7 +150,7 @@ struct Call {
 
 impl Call {
     fn writes(&self) -> bool {
-        !["Describe", "Get", "BatchGet", "Query"]
+        !["Describe", "Get", "List", "BatchGet", "Query"]
             .iter()
             .any(|reads| self.name.starts_with(reads))
     }
@@ -227,7 +234,10 @@ fn accept(call: &Call, content: Value, id: &str) -> Result<Response<Body>, BoxEr
     let root = format!("{}Response", call.name);
     match call.wire {
         Wire::DynamoDb | Wire::CloudWatchJson => respond(200, JSON, content.to_string(), id),
-        Wire::Lambda => respond(200, "application/json", content.to_string(), id),
+        Wire::Lambda => {
+            let status = if call.name == "PublishVersion" { 201 } else { 200 };
+            respond(status, "application/json", content.to_string(), id)
+        }
         Wire::CloudWatchCbor => respond(200, CBOR, cbor::encode(&content), id),
         Wire::Ec2 => {
             let mut answer = json!({ "requestId": id });

@@ -1,6 +1,13 @@
 //! One execution environment: a `bootstrap` process and the runtime API it talks to.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    ops::Range,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{net::TcpListener, process::Command, sync::oneshot, time::Instant};
@@ -14,6 +21,7 @@ use crate::local::{
     log::Log,
     process::{Processes, Program},
     serve::{Guard, serve},
+    world::Running,
 };
 
 /// One environment. It runs one invocation at a time.
@@ -21,6 +29,8 @@ use crate::local::{
 pub struct Environment {
     /// When it was last used.
     pub used: Instant,
+    /// What runs in it, as long as it lives.
+    pub running: Running,
     program: Program,
     runtime: Arc<Runtime>,
     _server: Guard,
@@ -30,6 +40,8 @@ impl Environment {
     /// Starts the process and waits until it asks for its first event, for as long as `limit`; or says why it did not.
     pub async fn start(
         function: &Function,
+        running: &Running,
+        bootstrap: &Path,
         limit: Duration,
         processes: &Processes,
         log: &Arc<Log>,
@@ -42,9 +54,10 @@ impl Environment {
             Ok(address) => address.to_string(),
             Err(error) => return Err(format!("no port for the runtime API: {error}")),
         };
-        let mut program = match processes.spawn("lambda", command(function, &address), log) {
+        let spawn = || processes.spawn("lambda", command(function, running, bootstrap, &address), log);
+        let mut program = match executable(bootstrap).and_then(|()| spawn()) {
             Ok(program) => program,
-            Err(error) => return Err(format!("{}: {error}", function.bootstrap.display())),
+            Err(error) => return Err(no_entry(&error)),
         };
         let freeze = function.freeze.then(|| program.group());
         let (runtime, mut init) = Runtime::new(function.arn.clone(), freeze);
@@ -65,6 +78,7 @@ impl Environment {
         if reason.is_empty() {
             return Ok(Self {
                 used: Instant::now(),
+                running: running.clone(),
                 program,
                 runtime,
                 _server: server,
@@ -110,9 +124,37 @@ impl Environment {
     }
 }
 
-fn command(function: &Function, address: &str) -> Command {
-    let root = function.bootstrap.parent().unwrap_or(Path::new("/"));
-    let mut command = Command::new(&function.bootstrap);
+/// A bootstrap that cannot even be executed, in AWS's words.
+fn no_entry(error: &io::Error) -> String {
+    let why = match error.kind() {
+        ErrorKind::NotFound => "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned(),
+        ErrorKind::PermissionDenied => "fork/exec /var/task/bootstrap: permission denied".to_owned(),
+        ErrorKind::InvalidData => "fork/exec /var/task/bootstrap: exec format error".to_owned(),
+        _ => error.to_string(),
+    };
+    format!("Runtime.InvalidEntrypoint: {why}")
+}
+
+/// Whether the kernel would execute it: a script, or a program for the machine that we are a program for. What it would not,
+/// the C library hands to a shell, and Lambda does not.
+fn executable(bootstrap: &Path) -> io::Result<()> {
+    // Up to `e_machine` of an ELF header, which `#!` of a script is shorter than.
+    let begin = |path: &Path| {
+        let mut begin = Vec::new();
+        File::open(path)?.take(20).read_to_end(&mut begin)?;
+        io::Result::Ok(begin)
+    };
+    let (theirs, ours) = (begin(bootstrap)?, begin(&std::env::current_exe()?)?);
+    let same = |range: Range<usize>| theirs.get(range.clone()) == ours.get(range);
+    match theirs.starts_with(b"#!") || (same(0..4) && same(18..20)) {
+        true => Ok(()),
+        false => Err(ErrorKind::InvalidData.into()),
+    }
+}
+
+fn command(function: &Function, running: &Running, bootstrap: &Path, address: &str) -> Command {
+    let root = bootstrap.parent().unwrap_or(Path::new("/"));
+    let mut command = Command::new(bootstrap);
     command
         .env_clear()
         .current_dir(root)
@@ -126,7 +168,7 @@ fn command(function: &Function, address: &str) -> Command {
         ("_HANDLER", "bootstrap"),
         ("AWS_LAMBDA_RUNTIME_API", address),
         ("AWS_LAMBDA_FUNCTION_NAME", &function.name),
-        ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+        ("AWS_LAMBDA_FUNCTION_VERSION", &running.version),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
         ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand"),
         ("AWS_LAMBDA_LOG_GROUP_NAME", "/aws/lambda/local"),

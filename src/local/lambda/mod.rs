@@ -1,6 +1,8 @@
-//! Lambda: one environment per concurrent request up to a limit, then throttled; environments reused and reaped.
+//! Lambda: one environment per concurrent request up to a limit, then throttled; environments reused and reaped. Each runs
+//! one version with one code, so that an invocation under way ends undisturbed by what is uploaded meanwhile.
 
 mod environment;
+mod package;
 mod runtime;
 
 use std::{
@@ -17,14 +19,17 @@ use bytes::Bytes;
 use serde::Serialize;
 use tokio::{sync::Semaphore, time::Instant};
 
-use super::{clock::Clock, log::Log, process::Processes};
+use super::{clock::Clock, log::Log, process::Processes, world::Running};
 use environment::Environment;
+pub use package::NotTaken;
+use package::Packages;
 
 /// The function and its limits.
 #[derive(Debug, Clone)]
 pub struct Function {
     pub arn: String,
     pub name: String,
+    /// The code it is deployed with.
     pub bootstrap: PathBuf,
     /// Environment variables beside those that Lambda sets.
     pub env: Vec<(String, String)>,
@@ -77,6 +82,8 @@ pub struct Figures {
     pub started: u64,
     pub idle: u64,
     pub busy: u64,
+    /// How many invocations each code has answered in each version, as `VERSION DIGEST`.
+    pub answered: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +94,7 @@ struct Counts {
     timed_out: AtomicU64,
     started: AtomicU64,
     busy: AtomicU64,
+    answered: Mutex<BTreeMap<String, u64>>,
 }
 
 /// The environments of one function.
@@ -96,6 +104,7 @@ pub struct Lambda {
     clock: Clock,
     log: Arc<Log>,
     processes: Processes,
+    packages: Packages,
     idle: Mutex<Vec<Environment>>,
     places: Semaphore,
     counts: Counts,
@@ -115,6 +124,7 @@ impl Lambda {
     pub fn new(function: Function, clock: Clock, log: Arc<Log>, processes: Processes) -> Self {
         let places = Semaphore::new(function.concurrency);
         Self {
+            packages: Packages::new(&function.bootstrap),
             function,
             clock,
             log,
@@ -129,8 +139,21 @@ impl Lambda {
         &self.function
     }
 
-    /// Invokes the function. Has to run to its end once begun, which `Shared::invoke` sees to.
-    pub async fn invoke(&self, event: Bytes, throttled: bool) -> Result<Bytes, Error> {
+    /// The digest of the code that the function is deployed with.
+    pub fn first_code(&self) -> String {
+        package::digest_of_file(&self.function.bootstrap)
+    }
+
+    /// Takes a zip and returns the digest of its code, as `UpdateFunctionCode` does.
+    ///
+    /// # Errors
+    /// What AWS refuses it with.
+    pub fn take_package(&self, zip: &[u8]) -> Result<String, NotTaken> {
+        self.packages.take(zip, &self.processes)
+    }
+
+    /// Invokes one version of the function. Has to run to its end once begun, which `Shared::invoke` sees to.
+    pub async fn invoke(&self, running: &Running, event: Bytes, throttled: bool) -> Result<Bytes, Error> {
         self.counts.invocations.fetch_add(1, Relaxed);
         let place = if throttled {
             None
@@ -142,7 +165,7 @@ impl Lambda {
             return Err(Error::Throttled);
         };
         self.counts.busy.fetch_add(1, Relaxed);
-        let result = self.invoke_in_place(event).await;
+        let result = self.invoke_in_place(running, event).await;
         self.counts.busy.fetch_sub(1, Relaxed);
         match &result {
             Err(Error::TimedOut(_)) => self.counts.timed_out.fetch_add(1, Relaxed),
@@ -155,19 +178,23 @@ impl Lambda {
         result
     }
 
-    async fn invoke_in_place(&self, event: Bytes) -> Result<Bytes, Error> {
+    async fn invoke_in_place(&self, running: &Running, event: Bytes) -> Result<Bytes, Error> {
         let timeout = self.function.timeout;
-        let mut environment = match self.take_idle() {
+        let mut environment = match self.take_idle(running) {
             Some(environment) => environment,
-            None => match self.start(self.function.init).await {
+            None => match self.start(running, self.function.init).await {
                 Ok(environment) => environment,
                 // As on AWS a failed INIT is tried once more as part of the invocation, under the function's time-out.
-                Err(_) => self.start(timeout).await.map_err(Error::Function)?,
+                Err(_) => self.start(running, timeout).await.map_err(Error::Function)?,
             },
         };
         let deadline = self.clock.now() + timeout;
         match environment.invoke(event, deadline.as_millisecond(), timeout).await {
             Ok(answer) => {
+                let Running { version, code } = &environment.running;
+                *lock(&self.counts.answered)
+                    .entry(format!("{version} {code}"))
+                    .or_default() += 1;
                 self.put_idle(environment);
                 Ok(answer)
             }
@@ -183,14 +210,18 @@ impl Lambda {
         }
     }
 
-    async fn start(&self, limit: Duration) -> Result<Environment, String> {
+    async fn start(&self, running: &Running, limit: Duration) -> Result<Environment, String> {
         self.counts.started.fetch_add(1, Relaxed);
-        Environment::start(&self.function, limit, &self.processes, &self.log).await
+        let bootstrap = self.packages.bootstrap(&running.code);
+        Environment::start(&self.function, running, &bootstrap, limit, &self.processes, &self.log).await
     }
 
-    fn take_idle(&self) -> Option<Environment> {
+    fn take_idle(&self, running: &Running) -> Option<Environment> {
         loop {
-            let mut environment = self.idle().pop()?;
+            let mut idle = self.idle();
+            let newest = idle.iter().rposition(|environment| environment.running == *running)?;
+            let mut environment = idle.remove(newest);
+            drop(idle);
             if !environment.has_ended() {
                 return Some(environment);
             }
@@ -221,6 +252,7 @@ impl Lambda {
             timed_out,
             started,
             busy,
+            answered,
         } = &self.counts;
         Figures {
             invocations: invocations.load(Relaxed),
@@ -230,10 +262,15 @@ impl Lambda {
             started: started.load(Relaxed),
             idle: self.idle().len() as u64,
             busy: busy.load(Relaxed),
+            answered: lock(answered).clone(),
         }
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Environment>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -28,7 +28,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use serde_json::Value;
 
-pub use deployed::{Deployed, LATEST};
+pub use deployed::{Deployed, LATEST, Running};
 pub use failure::Failure;
 pub use faults::{Buckets, Faults};
 pub use group::{HealthCheck, Target, TargetGroup, TargetKind};
