@@ -12,7 +12,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test bench ci zip tools fmt lint doc templates permissions sam reproducible clean
+.PHONY: help demo build test fuzz bench ci zip tools fmt lint doc tests templates permissions sam reproducible clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -46,10 +46,18 @@ build-Waker: $(BOOTSTRAP)
 tools: ## Install what the tests need (a .venv; Debian packages when root)
 	@scripts/install-test-tools
 
+tests:
+	cargo test --no-run
+
 test: tools $(BOOTSTRAP) ## All tests, against the shipped function
 	@scripts/run-tests
 	cargo test --doc
 	cargo test --lib --no-default-features
+
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+
+fuzz: ## A million hostile events; SEED=NUMBER begins with that story
+	cargo test --test fuzz -- cases=1000000 seed=$(SEED)
 
 bench: tools zip ## Measure the function side by side with others; writes bench/RESULTS.md
 	cargo build --release --manifest-path bench/hello/Cargo.toml
@@ -75,7 +83,7 @@ sam: $(BOOTSTRAP) ## What `sam build` would deploy is what was tested, byte for 
 	cmp .aws-sam/build/Waker/bootstrap $(BOOTSTRAP)
 
 ci: ## What must pass before a change is merged; prints the time of each stage
-	@scripts/stages fmt lint doc tools templates $(BOOTSTRAP) test permissions sam zip
+	@scripts/stages fmt tools '$(BOOTSTRAP)&' lint doc templates tests wait zip sam test permissions
 
 zip: $(ZIP) ## dist/aws-proxymanager-<version>.zip and its SHA-256
 .PHONY: $(ZIP)

@@ -94,6 +94,9 @@ pub struct Looked {
     pub done: Vec<(Action, Result<(), Fault>)>,
     /// What a dry run would have done.
     pub withheld: Vec<Action>,
+    /// Whether what a request or a command wants is in the record. It is not when another had the lease all the time; then
+    /// it has to be said again.
+    pub heard: bool,
 }
 
 impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
@@ -140,7 +143,12 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             match lease::acquire(&self.ledger, &record, &self.owner, now, after(now, LEASE)).await {
                 Ok(record) => return self.hold(managed, record, stimulus, effort, counted).await,
                 Err(LedgerError::Lost) if may_be_skipped(&record, stimulus) || now >= give_up_at => {
-                    return Ok(Looked::of(self.ledger.load(name).await?.unwrap_or(record)));
+                    let record = self.ledger.load(name).await?.unwrap_or(record);
+                    let heard = may_be_skipped(&record, stimulus);
+                    return Ok(Looked {
+                        heard,
+                        ..Looked::of(record)
+                    });
                 }
                 Err(LedgerError::Lost) => tokio::time::sleep(PATIENCE_STEP).await,
                 Err(error) => return Err(error),
@@ -259,6 +267,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             record: stored,
             done,
             withheld,
+            heard: true,
         })
     }
 
@@ -336,6 +345,7 @@ impl Looked {
             record,
             done: Vec::new(),
             withheld: Vec::new(),
+            heard: true,
         }
     }
 }

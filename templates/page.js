@@ -205,7 +205,10 @@ const ask = async () => {
   if (state.phase === 'awake') leaveFor(2); else wait(pace());
 };
 
-const look = () => { if (!document.hidden && Date.now() - asked > 2000 && state.phase !== 'awake') ask(); };
+// The request that brought this page could not be noted: only another one counts. A minute of this is longer than whoever was
+// in the way may be there; after that nobody is taken to be still waiting.
+const again = state.repeat && !wasPost && reloads()[1] < 5;
+const look = () => { if (!document.hidden && Date.now() - asked > 2000 && state.phase !== 'awake' && !again) ask(); };
 document.addEventListener('visibilitychange', look);
 addEventListener('online', look);
 addEventListener('pageshow', event => { if (event.persisted) { leaving = false; ask(); } });
@@ -216,5 +219,5 @@ else if (link) link.addEventListener('click', event => { event.preventDefault();
 
 render();
 setInterval(render, 1000);
-if (state.phase === 'awake') leaveFor(2); else wait(Math.min(3, pace()));
+if (state.phase === 'awake' || again) leaveFor(2); else wait(Math.min(3, pace()));
 })();

@@ -4,105 +4,21 @@
 
 mod local_support;
 
-use std::process::Output;
 use std::time::Duration;
 
-use local_support::story::{asleep, command, run, sample, site};
-use local_support::visitor::{Kind, Visitor};
-use local_support::{HOST, ask, control, until};
+use local_support::operator::{
+    SPARE, everything, made, managed, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare,
+};
+use local_support::story::{asleep, command, run, site};
+use local_support::{HOST, control, until};
 use proxymanager::local::Cloud;
-use proxymanager::local::world::{HealthCheck, HealthState, NewRule, TargetKind};
+use proxymanager::local::world::{HealthCheck, HealthState, NewRule, Rule, TargetKind};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-const SPARE: &str = "spare.localhost";
-/// A wake within a minute of a stop waits out that minute.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// One site asleep and one instance that nothing leads to.
-async fn cloud() -> Cloud {
-    asleep(|config| {
-        config.spares = vec![sample(SPARE)];
-        config.tick = Some(Duration::from_secs(1));
-    })
-    .await
-}
-
-fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
-}
-
-/// R as DescribeRules prints it.
-async fn printed(cloud: &Cloud, rule: &str) -> String {
-    let request = "POST / HTTP/1.1\r\nHost: aws\r\nContent-Type: application/x-www-form-urlencoded";
-    let body = format!("Action=DescribeRules&Version=2015-12-01&RuleArns.member.1={rule}");
-    let text = ask(cloud.api_address, request, &body).await.text();
-    let end = text.find("<ResponseMetadata>").expect("an answer of ELBv2");
-    text[..end].to_owned()
-}
-
-/// All that an operator's command could have changed.
-fn everything(cloud: &Cloud) -> Value {
-    let world = cloud.shared.world();
-    let rules = world.rules().iter();
-    let rules = rules.map(|rule| (&rule.arn, format!("{:?}", rule.view()), &rule.tags));
-    let groups = world.target_groups().iter();
-    let groups = groups.map(|group| {
-        let targets: Vec<_> = group.targets.iter().map(|target| &target.id).collect();
-        (&group.arn, targets)
-    });
-    let instances = world.instances().map(|instance| (&instance.id, &instance.tags));
-    json!([
-        rules.collect::<Vec<_>>(),
-        groups.collect::<Vec<_>>(),
-        instances.collect::<Vec<_>>()
-    ])
-}
-
-fn spare(cloud: &Cloud) -> String {
-    cloud.seeded.spares[0].clone()
-}
-
-async fn runs(cloud: &Cloud, instance: &str) {
-    let now = cloud.shared.clock.now();
-    let ids = [instance.to_owned()];
-    cloud.shared.world().start_instances(now, &ids).expect("it starts");
-    let runs = || {
-        let world = cloud.shared.world();
-        world
-            .instance(instance)
-            .is_some_and(|one| one.life().power.name().0 == "running")
-    };
-    until("the instance runs", runs).await;
-}
-
-/// The ARN of the listener rule for this host.
-fn rule_of(cloud: &Cloud, host: &str) -> Option<String> {
-    let world = cloud.shared.world();
-    let names = |rule: &&proxymanager::local::world::Rule| json!(rule.view().conditions).to_string().contains(host);
-    world.rules().iter().find(names).map(|rule| rule.arn.clone())
-}
-
-fn tags_of(cloud: &Cloud, arn: &str) -> Value {
-    json!(cloud.shared.world().elb_tags(arn).expect("it is there"))
-}
-
-fn managed(cloud: &Cloud, instance: &str) -> bool {
-    let world = cloud.shared.world();
-    world
-        .instance(instance)
-        .is_some_and(|one| one.tags.contains_key("autostopping:managed"))
-}
-
-async fn opened(cloud: &Cloud, host: &str) {
-    let mut visitor = Visitor::new(Kind::Browser, cloud.address, host, "/", 1);
-    assert!(visitor.arrive(Instant::now() + PATIENCE).await, "{}", visitor.story());
-}
-
+/// Seen red without the question, and with the claims on the machine left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_site_is_created_sleeps_wakes_and_is_released() {
-    let cloud = cloud().await;
+    let cloud = with_a_spare().await;
     let instance = spare(&cloud);
     runs(&cloud, &instance).await;
     let words = [
@@ -177,8 +93,7 @@ async fn a_site_is_created_sleeps_wakes_and_is_released() {
 /// No parked rule, and no claim on the machine.
 fn nothing_left(cloud: &Cloud, rule: &str, instance: &str) {
     let world = cloud.shared.world();
-    let parks =
-        |other: &proxymanager::local::world::Rule| other.tags.get("autostopping:parks").is_some_and(|r| r == rule);
+    let parks = |other: &Rule| other.tags.get("autostopping:parks").is_some_and(|r| r == rule);
     assert!(!world.rules().iter().any(parks), "P is gone");
     let machine = format!("machine#{instance}");
     let mut items = world.tables().flat_map(|(_, table)| table.items().values());
@@ -190,7 +105,7 @@ fn nothing_left(cloud: &Cloud, rule: &str, instance: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_is_adopted_sleeps_wakes_and_is_released() {
-    let cloud = cloud().await;
+    let cloud = with_a_spare().await;
     // Somebody's own site, whose rule has tags of others and a stickiness.
     let instance = spare(&cloud);
     runs(&cloud, &instance).await;
@@ -261,326 +176,10 @@ async fn a_rule_is_adopted_sleeps_wakes_and_is_released() {
     cloud.stop().await;
 }
 
-/// A rule of these actions at this host, and its ARN.
-fn made(cloud: &Cloud, priority: u32, host: &str, actions: Vec<Value>) -> String {
-    let now = cloud.shared.clock.now();
-    let new = NewRule {
-        priority,
-        conditions: vec![json!({ "Field": "host-header", "HostHeaderConfig": { "Values": [host] } })],
-        actions,
-        ..NewRule::default()
-    };
-    cloud
-        .shared
-        .world()
-        .create_rule(now, &cloud.seeded.listener, new)
-        .expect("the rule is made")
-}
-
-fn group(cloud: &Cloud, name: &str, kind: TargetKind, targets: &[&str]) -> Value {
-    let now = cloud.shared.clock.now();
-    let mut world = cloud.shared.world();
-    let protocol = if kind == TargetKind::Lambda { "" } else { "HTTP" };
-    let group = world
-        .create_target_group(name, kind, protocol, 80, HealthCheck::default())
-        .expect("made");
-    let targets: Vec<_> = targets.iter().map(|target| ((*target).to_owned(), None)).collect();
-    world.enrol(now, &group, &targets).expect("registered");
-    json!({ "Type": "forward", "Order": 1, "TargetGroupArn": group })
-}
-
-/// Seen red with the judgement left out.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_managed_is_refused_and_why() {
-    let cloud = cloud().await;
-    let (instance, other) = (spare(&cloud), site(&cloud).instance.clone());
-    let (function, default) = (cloud.seeded.function.clone(), {
-        let world = cloud.shared.world();
-        let mut rules = world.rules().iter();
-        rules
-            .find(|rule| rule.view().priority.is_none())
-            .expect("there is one")
-            .arn
-            .clone()
-    });
-    let redirect =
-        json!({ "Type": "redirect", "Order": 1, "RedirectConfig": { "Protocol": "HTTPS", "StatusCode": "HTTP_301" } });
-    let fixed = json!({ "Type": "fixed-response", "Order": 1, "FixedResponseConfig": { "StatusCode": "404" } });
-    let good = group(&cloud, "good", TargetKind::Instance, &[&instance]);
-    let mut refusals: Vec<(String, &str)> = vec![
-        (default, "default rule"),
-        (
-            made(&cloud, 101, "a.test", vec![redirect]),
-            "is redirect, and only a forward action",
-        ),
-        (
-            made(&cloud, 102, "b.test", vec![fixed]),
-            "is fixed-response, and only a forward action",
-        ),
-        (
-            made(
-                &cloud,
-                103,
-                "c.test",
-                vec![group(&cloud, "none", TargetKind::Instance, &[])],
-            ),
-            "has no registered targets",
-        ),
-        (
-            made(
-                &cloud,
-                104,
-                "d.test",
-                vec![group(&cloud, "ip", TargetKind::Ip, &["10.0.0.1"])],
-            ),
-            "targets of type ip",
-        ),
-        (
-            made(
-                &cloud,
-                105,
-                "e.test",
-                vec![group(&cloud, "code", TargetKind::Lambda, &[&function])],
-            ),
-            "targets of type lambda",
-        ),
-        (
-            made(
-                &cloud,
-                106,
-                "f.test",
-                vec![group(&cloud, "shared", TargetKind::Instance, &[&other])],
-            ),
-            "also belongs to the rule site",
-        ),
-        (
-            made(
-                &cloud,
-                107,
-                "g.test",
-                vec![json!({ "Type": "forward", "Order": 1, "TargetGroupArn": cloud.seeded.waker })],
-            ),
-            "is in neither the rule, the parked rule nor the ledger",
-        ),
-        (format!("{}x", site(&cloud).rule), "on the watched listeners"),
-    ];
-    // The same group twice: nobody can tell by one rule that it is not in use.
-    let twice = made(&cloud, 108, "h.test", vec![good.clone()]);
-    refusals.push((twice.clone(), "is also reachable through"));
-    made(&cloud, 109, "i.test", vec![good]);
-    let before = everything(&cloud);
-    for (rule, why) in &refusals {
-        let output = run(&cloud, &["adopt", rule, "--yes"]).await;
-        assert_eq!(output.status.code(), Some(1), "{why}: {}", said(&output));
-        assert!(said(&output).contains(why), "{why}: {}", said(&output));
-    }
-    for (words, why) in [
-        (
-            ["adopt", "--host", "nobody.test", "--yes"].as_slice(),
-            "`proxymanager create` makes one",
-        ),
-        (
-            &["adopt", &twice, "--set", "idel=1h", "--yes"],
-            "autostopping:idle is probably meant",
-        ),
-        (
-            &["adopt", &twice, "--idle", "1y", "--yes"],
-            "autostopping:idle = \"1y\" cannot be read",
-        ),
-        (
-            &[
-                "create",
-                "--host",
-                "new.test",
-                "--instance",
-                "i-0123",
-                "--port",
-                "80",
-                "--yes",
-            ],
-            "there is no instance i-0123",
-        ),
-        (
-            &[
-                "create",
-                "--host",
-                "new.test",
-                "--instance",
-                &instance,
-                "--port",
-                "80",
-                "--yes",
-            ],
-            "start it first",
-        ),
-        (
-            &["release", "nobody", "--yes"],
-            "there is no rule \"nobody\". The rules are: site",
-        ),
-    ] {
-        let output = run(&cloud, words).await;
-        assert_eq!(output.status.code(), Some(1), "{why}: {}", said(&output));
-        assert!(said(&output).contains(why), "{why}: {}", said(&output));
-    }
-    for words in [
-        ["create", "--host", "http://x", "--instance", "i-1", "--port", "80"].as_slice(),
-        &["create", "--host", "x.test", "--instance", "i-1", "--port", "0"],
-        &["adopt"],
-        &["release", "site", "--all"],
-    ] {
-        assert_eq!(run(&cloud, words).await.status.code(), Some(2), "{words:?}");
-    }
-    assert_eq!(everything(&cloud), before, "nothing is changed");
-
-    // What is wrong with the machine or the load balancer.
-    let now = cloud.shared.clock.now();
-    runs(&cloud, &instance).await;
-    let stopped = run(
-        &cloud,
-        &[
-            "create",
-            "--host",
-            "new.test",
-            "--instance",
-            &instance,
-            "--port",
-            "80",
-            "--yes",
-        ],
-    )
-    .await;
-    assert!(
-        said(&stopped).contains("is also reachable through"),
-        "{}",
-        said(&stopped)
-    );
-    {
-        let mut world = cloud.shared.world();
-        let there: Vec<String> = world
-            .rules()
-            .iter()
-            .filter(|rule| rule.view().priority == Some(109))
-            .map(|rule| rule.arn.clone())
-            .collect();
-        world.delete_rule(now, &there[0]).expect("it is there");
-        let group = [("aws:autoscaling:groupName".to_owned(), "workers".to_owned())];
-        world
-            .tag_instances(std::slice::from_ref(&instance), &group)
-            .expect("it is there");
-    }
-    let scaled = run(&cloud, &["adopt", &twice, "--yes"]).await;
-    assert!(
-        said(&scaled).contains("belongs to the Auto Scaling group workers"),
-        "{}",
-        said(&scaled)
-    );
-    {
-        let mut world = cloud.shared.world();
-        let keys = ["aws:autoscaling:groupName".to_owned()];
-        world
-            .untag_instances(std::slice::from_ref(&instance), &keys)
-            .expect("it is there");
-        let controller = [("elbv2.k8s.aws/cluster".to_owned(), "prod".to_owned())].into();
-        world
-            .add_elb_tags(&cloud.seeded.balancer, &controller)
-            .expect("it is there");
-    }
-    let foreign = run(&cloud, &["adopt", &twice, "--yes"]).await;
-    assert!(
-        said(&foreign).contains("AWS Load Balancer Controller of cluster prod"),
-        "{}",
-        said(&foreign)
-    );
-    let keys = ["elbv2.k8s.aws/cluster".to_owned()];
-    cloud
-        .shared
-        .world()
-        .remove_elb_tags(&cloud.seeded.balancer, &keys)
-        .expect("it is there");
-    command(&cloud, &["adopt", &twice, "--yes"]).await;
-    cloud.stop().await;
-}
-
-/// Each call that writes is refused once, and then the command is run again.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_interrupted_is_finished_by_running_it_again() {
-    let cloud = cloud().await;
-    let instance = spare(&cloud);
-    runs(&cloud, &instance).await;
-    let create = [
-        "create",
-        "--host",
-        SPARE,
-        "--instance",
-        &instance,
-        "--port",
-        "80",
-        "--name",
-        "mine",
-        "--yes",
-    ];
-    for call in ["CreateTargetGroup", "RegisterTargets", "CreateTags", "CreateRule"] {
-        control(&cloud, "PATCH", "faults", &json!({ "denied": [call] }).to_string()).await;
-        let output = run(&cloud, &create).await;
-        assert_eq!(output.status.code(), Some(1), "{call}: {}", said(&output));
-        assert!(said(&output).contains(call), "{call}: {}", said(&output));
-    }
-    control(&cloud, "DELETE", "faults", "").await;
-    // The answer of CreateRule is lost, and the call is sent again.
-    control(
-        &cloud,
-        "PATCH",
-        "faults",
-        r#"{"lost_response": 0.6, "lost_calls": ["CreateRule", "CreateTargetGroup"]}"#,
-    )
-    .await;
-    let output = run(&cloud, &create).await;
-    control(&cloud, "DELETE", "faults", "").await;
-    if !output.status.success() {
-        command(&cloud, &create).await;
-    }
-    let rule = rule_of(&cloud, SPARE).expect("the rule is made");
-    assert_eq!(
-        tags_of(&cloud, &rule),
-        json!({ "autostopping:idle": "30m", "autostopping:name": "mine" })
-    );
-    {
-        let world = cloud.shared.world();
-        let of_spare =
-            |rule: &&proxymanager::local::world::Rule| json!(rule.view().conditions).to_string().contains(SPARE);
-        assert_eq!(world.rules().iter().filter(of_spare).count(), 1);
-        assert_eq!(
-            world
-                .target_groups()
-                .iter()
-                .filter(|group| group.name == "mine")
-                .count(),
-            1
-        );
-    }
-    opened(&cloud, SPARE).await;
-    let original = printed(&cloud, &rule).await;
-    command(&cloud, &["sleep", "mine"]).await;
-    for call in ["RemoveTags", "ModifyRule", "DeleteRule", "DeleteTags"] {
-        control(&cloud, "PATCH", "faults", &json!({ "denied": [call] }).to_string()).await;
-        let output = run(&cloud, &["release", "mine", "--yes"]).await;
-        control(&cloud, "DELETE", "faults", "").await;
-        assert_eq!(output.status.code(), Some(1), "{call}: {}", said(&output));
-        let then = if call == "DeleteTags" {
-            "aws ec2 delete-tags"
-        } else {
-            "run this again"
-        };
-        assert!(said(&output).contains(then), "{call}: {}", said(&output));
-    }
-    assert_eq!(printed(&cloud, &rule).await, original);
-    assert_eq!(tags_of(&cloud, &rule), json!({}));
-    cloud.stop().await;
-}
-
+/// Seen red with what is parked for a rule that is gone left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_are_released_and_what_is_parked_for_nobody_too() {
-    let cloud = cloud().await;
+    let cloud = with_a_spare().await;
     let known = || local_support::story::record(&cloud).is_some_and(|record| record["digest"].is_u64());
     until("a Tick has looked at it", known).await;
     made(&cloud, 300, "orphan.test", vec![site(&cloud).action.clone()]);
@@ -605,5 +204,47 @@ async fn all_are_released_and_what_is_parked_for_nobody_too() {
     until("it is found asleep", asleep).await;
     opened(&cloud, HOST).await;
     assert_eq!(local_support::health(&cloud), HealthState::Healthy);
+    cloud.stop().await;
+}
+
+/// Seen red with P as the only source of R's own action.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_parked_rule_a_rule_is_restored_from_the_ledger_or_not_touched() {
+    let cloud = asleep(|_| {}).await;
+    let rule = site(&cloud).rule.clone();
+    let asleep = printed(&cloud, &rule).await;
+    control(&cloud, "POST", "rules/site/delete-parked", "").await;
+    let record = local_support::story::record(&cloud).expect("it was seeded");
+    let table = |cloud: &Cloud, item: Value| {
+        let item = item.as_object().expect("an item").clone();
+        let mut world = cloud.shared.world();
+        world
+            .table("autostopping")
+            .expect("it is there")
+            .put(item)
+            .expect("it fits");
+    };
+    let item = |body: &Value, version: u64| {
+        json!({
+            "pk": { "S": "rule#site" }, "sk": { "S": "record" }, "schema": { "N": "1" },
+            "version": { "N": version.to_string() }, "body": { "S": body.to_string() },
+        })
+    };
+    let mut without = record.clone();
+    without["originals"] = json!({});
+    table(&cloud, item(&without, 5));
+    let before = everything(&cloud);
+    let output = run(&cloud, &["release", "site", "--yes"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("neither in a parked rule nor in the ledger"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(everything(&cloud), before, "nothing is changed");
+    table(&cloud, item(&record, 6));
+    command(&cloud, &["release", "site", "--yes"]).await;
+    assert_ne!(printed(&cloud, &rule).await, asleep);
+    assert_eq!(local_support::story::action(&cloud), site(&cloud).action);
     cloud.stop().await;
 }

@@ -75,6 +75,33 @@ fn odd_events_get_an_answer_and_wake_nothing() {
             event(json!({"httpMethod": "POST", "headers": {"host": "y"}, "body": "x".repeat(1 << 20)})),
         ),
         (
+            "lists and maps for text, text for maps",
+            event(
+                json!({"headers": {"host": ["x"], "accept": {"a": []}}, "multiValueQueryStringParameters": "q",
+                "httpMethod": {}, "body": [], "isBase64Encoded": "no"}),
+            ),
+        ),
+        (
+            "text for headers",
+            event(json!({"headers": "text/html", "multiValueHeaders": []})),
+        ),
+        (
+            "64 KB of headers",
+            event(
+                json!({"headers": (0..640).map(|n| (format!("x-{n}"), json!("y".repeat(100))))
+                .chain([("host".to_owned(), json!("\u{202e}<b>\"'".repeat(1000))), ("accept".to_owned(), json!("text/html"))])
+                .collect::<serde_json::Map<_, _>>()}),
+            ),
+        ),
+        (
+            "malformed everything",
+            event(
+                json!({"path": "/%zz%00?\"<b>", "isBase64Encoded": true, "body": "no base64 \u{0}",
+                "headers": {"host": "::%zz", "accept": ",;q=;text/html;;q=9e9", "accept-language": "-,*;q=x,\u{1f600}",
+                    "origin": "https://a\r\nSet-Cookie: x", "x-forwarded-for": "<b>", "x-amzn-trace-id": "\"<b>"}}),
+            ),
+        ),
+        (
             "another host",
             Ask::get(waker, "unknown.example.com", &[BROWSER]).event(),
         ),

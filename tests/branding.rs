@@ -1,6 +1,6 @@
 //! An operator's logo, colour and message: on the pages of the real function, and in the command line's preview.
 //!
-//! Seen red: with the style sheet of the colour missing in the policy, and with a function that drops its settings' branding.
+//! Seen red: with the style sheet of the colour missing in the policy.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;

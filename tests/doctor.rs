@@ -1,5 +1,5 @@
 //! `proxymanager doctor` over the real command line: it finds each of many seeded faults, names a fix for it, and finds
-//! nothing where nothing is wrong. A fault is made by the calls that somebody would make it with on AWS, where there are such.
+//! nothing where nothing is wrong. Seen red with the judgement of each test left out, and without the note of a Tick. A fault is made by the calls that somebody would make it with on AWS, where there are such.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;
@@ -114,7 +114,6 @@ async fn nothing_is_wrong_with_a_healthy_cloud() {
 }
 
 /// One cloud, one fault after another, each mended before the next.
-/// Seen red with each kind of judgement left out.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_of_target_groups_and_tags_is_found() {
     let cloud = cloud().await;

@@ -1,6 +1,6 @@
 //! Every page there is, in a real browser: axe-core finds nothing in it, and it fits the screen of a phone.
 //!
-//! Seen red: with soft text of half the contrast, without the progress bar's name, and with a headline that does not break.
+//! Seen red: with soft text of half the contrast, and with a headline that does not break.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;
@@ -50,6 +50,7 @@ fn all(branding: &Branding) -> BTreeMap<String, String> {
             retry_in_seconds: Some(45),
             advice: Advice::Health,
             wake: Wake::Link,
+            repeat: false,
             was_post,
             trace: Some("Root=1-67891233-abcdef012345678912345678"),
             branding,

@@ -11,11 +11,11 @@ use std::time::Duration;
 use local_support::{
     Answer, Connection, HOST,
     browser::Browser,
-    story::{action, asleep, command, power, record, site, starts, tag},
+    story::{action, asleep, calls_of, command, power, record, site, starts, tag},
     until,
     visitor::{Kind, Visitor},
 };
-use proxymanager::local::Cloud;
+use proxymanager::local::{Cloud, world::FORWARDED_FOR};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -104,6 +104,40 @@ async fn a_blocked_address_neither_wakes_nor_renews() {
         "nor while it wakes"
     );
     assert_eq!(memory(&cloud)[..4], woken[..4]);
+    cloud.stop().await;
+}
+
+/// Where the load balancer passes on what the client wrote, or nobody can tell, no address is believed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forged_address_opens_nothing_whatever_the_load_balancer_passes_on() {
+    const ASKED: &str = "DescribeLoadBalancerAttributes";
+    let forged = "Accept: text/html\r\nX-Forwarded-For: 203.0.113.7";
+    for (mode, denied, status, named) in [
+        ("append", false, 403, ""),
+        ("preserve", false, 503, "it is told to preserve X-Forwarded-For"),
+        ("remove", false, 403, ""),
+        ("preserve", true, 503, "the role lacks the permission"),
+    ] {
+        let cloud = asleep(|_| {}).await;
+        tag(&cloud, "autostopping:allow", "203.0.113.0/24");
+        {
+            let mut world = cloud.shared.world();
+            let balancer = world.balancer_mut(&cloud.seeded.balancer).expect("it is there");
+            balancer.attributes.insert(FORWARDED_FOR.to_owned(), mode.to_owned());
+            world.faults.denied = denied.then(|| ASKED.to_owned()).into_iter().collect();
+        }
+        let answer = ask(&cloud, "GET", "/", forged, "").await;
+        assert_eq!((answer.status, starts(&cloud)), (status, 0), "{mode}");
+        assert!(answer.text().contains(named), "{mode}: {}", answer.text());
+        if mode != "append" {
+            let told = refused(&cloud, &["sleep", "site"]).await;
+            assert!(told.contains(FORWARDED_FOR), "{mode}: {told}");
+        }
+        cloud.stop().await;
+    }
+    let cloud = asleep(|_| {}).await;
+    ask(&cloud, "GET", "/", BROWSER, "").await;
+    assert_eq!(calls_of(&cloud, ASKED), 0, "without an address to judge nobody asks");
     cloud.stop().await;
 }
 

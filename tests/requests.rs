@@ -26,8 +26,8 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 const POLL: &str = "application/vnd.autostopping+json";
 const TYPES: [(&str, Option<&str>); 5] = [
     ("page", Some("text/html; charset=utf-8")),
-    ("news", Some("application/json; charset=utf-8")),
-    ("told", Some("application/json; charset=utf-8")),
+    ("news", Some("application/problem+json")),
+    ("told", Some("application/problem+json")),
     ("health", Some("text/plain")),
     // What the load balancer writes when the function names none.
     ("", Some("application/octet-stream")),

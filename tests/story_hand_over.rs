@@ -144,7 +144,7 @@ fn reply(between: Between, path: &str, port: u16) -> Option<Reply> {
     })
 }
 
-/// Red when any of them is reloaded at once, or not at all.
+/// Red with a page that takes any of them for the site.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_stands_in_front_is_neither_taken_for_the_site_nor_reloaded_in_a_loop() {
     let cloud = asleep(|config| config.boot = Duration::from_secs(600)).await;

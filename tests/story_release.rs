@@ -7,9 +7,9 @@ mod local_support;
 
 use std::time::Duration;
 
-use local_support::story::{action, asleep, parked, power, record, site, starts};
+use local_support::story::{action, asleep, calls_of, parked, power, record, site, starts};
+use local_support::{get, within};
 use proxymanager::local::Cloud;
-use tokio::time::Instant;
 
 /// Loose in two readings, the second a minute after the first at the latest.
 const PATIENCE: Duration = Duration::from_secs(100);
@@ -26,11 +26,7 @@ fn known(cloud: &Cloud) -> bool {
 }
 
 async fn wait(what: &str, is: impl Fn() -> bool) {
-    let give_up = Instant::now() + PATIENCE;
-    while !is() {
-        assert!(Instant::now() < give_up, "waited in vain until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    within(PATIENCE, what, is).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -65,6 +61,33 @@ async fn what_was_parked_for_a_deleted_rule_is_deleted() {
         .delete_rule(now, &site(&cloud).rule)
         .expect("R is there");
     wait("P is gone", || parked(&cloud) == 0).await;
+    assert_eq!((power(&cloud), starts(&cloud)), ("stopped", 0));
+    cloud.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_left_the_rule_is_no_longer_claimed() {
+    let cloud = asleep_with_its_parked_rule().await;
+    let (now, left) = (cloud.shared.clock.now(), site(&cloud).instance.clone());
+    {
+        let mut world = cloud.shared.world();
+        let group = world.target_group_mut(&site(&cloud).group).expect("the group is there");
+        let at_once = ("deregistration_delay.timeout_seconds".to_owned(), "0".to_owned());
+        group.attributes.extend([at_once]);
+        let arn = group.arn.clone();
+        let gone = world.deregister_targets(now, &arn, &[(left.clone(), None)]);
+        gone.expect("it is registered");
+    }
+    get(&cloud, "/").await;
+    let claims = || {
+        let world = cloud.shared.world();
+        let items = world.tables().flat_map(|(_, table)| table.items().values());
+        items
+            .filter(|item| item["pk"]["S"].as_str().is_some_and(|key| key.contains(&left)))
+            .count()
+    };
+    wait("nobody claims it", || claims() == 0).await;
+    assert!(calls_of(&cloud, "DeleteItem") > 0, "there was a claim");
     assert_eq!((power(&cloud), starts(&cloud)), ("stopped", 0));
     cloud.stop().await;
 }

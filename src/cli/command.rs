@@ -39,6 +39,8 @@ pub enum CommandError {
     CannotAsk,
     #[error("nothing was changed")]
     Declined,
+    #[error("another look at {0} did not end within 15 seconds, so nothing was changed: try again")]
+    NotHeard(RuleName),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("{0}")]
@@ -71,6 +73,15 @@ pub(super) fn no_such_rule<'r>(name: &str, known: impl Iterator<Item = &'r RuleN
         } else {
             known.join(", ")
         },
+    }
+}
+
+/// Has the rule do as it is told.
+async fn tell(context: &Context, managed: &Managed, stimulus: &Stimulus) -> Result<Record, CommandError> {
+    let looked = context.driver.look(managed, stimulus, Effort::Fresh).await?;
+    match looked.heard {
+        true => Ok(looked.record),
+        false => Err(CommandError::NotHeard(managed.rule.name.clone())),
     }
 }
 
@@ -214,7 +225,7 @@ pub async fn keep_awake(
     let until = duration.map(|duration| after(SystemClock.now(), duration));
     let who = "proxymanager".to_owned();
     let stimulus = Stimulus::KeepAwake { until, who };
-    let record = context.driver.look(&managed, &stimulus, Effort::Fresh).await?.record;
+    let record = tell(context, &managed, &stimulus).await?;
     match format {
         Format::Json => line(format_args!("{:#}", report::json(SystemClock.now(), &managed, &record))),
         Format::Table => {
@@ -279,7 +290,7 @@ pub async fn want(
         wanted,
         who: "proxymanager".to_owned(),
     };
-    let mut record = context.driver.look(&managed, &command, Effort::Fresh).await?.record;
+    let mut record = tell(context, &managed, &command).await?;
     let mut shown = None;
     loop {
         if format == Format::Table && shown.as_ref() != Some(&record.snapshot.phase) {

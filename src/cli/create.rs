@@ -8,6 +8,7 @@ use super::change::{Change, Step, agree, show};
 use super::command::{CommandError, Context};
 use super::output::{Format, line};
 use super::policy::PolicyArgs;
+use super::site::{group_name, host, path};
 use crate::config::tags;
 use crate::domain::account::{GroupSettings, Machine, NewGroup, NewRoute};
 use crate::domain::rule::{Action, Config, GroupId, ResourceId, RouteId, final_action};
@@ -231,7 +232,7 @@ fn ours(
         .chain(parked.flat_map(leads))
         .map(|(group, _)| group)
         .collect();
-    groups.retain(|group| !wakers.contains(group));
+    groups.retain(|group| !group.is_among(wakers));
     groups.dedup();
     match (groups.as_slice(), group) {
         ([one], Some(group)) if one == group => Ok(()),
@@ -394,37 +395,4 @@ async fn make(context: &Context, site: Site, args: &Create) -> Result<(), Comman
     Err(refusal(
         "others make listener rules at the same time: run this again, it finishes".to_owned(),
     ))
-}
-
-/// A target group's name has 1 to 32 letters, digits and hyphens, and no hyphen at either end. Source: Elastic Load Balancing
-/// API reference, `CreateTargetGroup`.
-fn group_name(name: &str) -> String {
-    let fits = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
-    let name: String = name.chars().map(fits).collect();
-    let name: String = name.trim_matches('-').chars().take(32).collect();
-    match name.trim_matches('-') {
-        "" => "site".to_owned(),
-        name => name.to_owned(),
-    }
-}
-
-/// Source: Elastic Load Balancing API reference, `HostHeaderConditionConfig`.
-fn host(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "-.*?".contains(c);
-    match text {
-        "" => Err("a host such as app.example.com".to_owned()),
-        long if long.len() > 128 => Err("allowed: at most 128 characters".to_owned()),
-        text if text.chars().all(fits) => Ok(text.to_ascii_lowercase()),
-        _ => Err("allowed: letters, digits and -.*? such as app.example.com, without http:// and port".to_owned()),
-    }
-}
-
-/// Source: Elastic Load Balancing API reference, `PathPatternConditionConfig`.
-fn path(text: &str) -> Result<String, String> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.$/~\"'@:+&*?".contains(c);
-    match text {
-        long if long.len() > 128 => Err("allowed: at most 128 characters".to_owned()),
-        text if text.starts_with('/') && text.chars().all(fits) => Ok(text.to_owned()),
-        _ => Err("allowed: a path such as /app/*, of letters, digits and _-.$/~\"'@:+&*?".to_owned()),
-    }
 }

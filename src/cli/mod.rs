@@ -12,6 +12,7 @@ mod release;
 mod report;
 #[cfg(feature = "local")]
 mod seed;
+mod site;
 mod upgrade;
 
 use std::process::ExitCode;

@@ -110,6 +110,7 @@ pub fn run(args: &Args, branding: &Branding, format: Format) -> std::io::Result<
             Advice::Health
         },
         wake: if args.confirm { Wake::Press } else { Wake::Link },
+        repeat: false,
         was_post: args.post,
         trace: Some("Root=1-67891233-abcdef012345678912345678"),
         branding,

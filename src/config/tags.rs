@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use crate::domain::path::PathPrefix;
 use crate::domain::policy::{Hold, Needed, Policy, StopKind};
 use crate::domain::rule::{Problem, RouteId};
-use crate::domain::table::{TAG_IDLE, TAG_PARKS};
+use crate::domain::table::{TAG_ALLOW, TAG_IDLE, TAG_PARKS};
 
 use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
 
@@ -39,7 +39,7 @@ pub const STOP: &str = "autostopping:stop";
 /// `true` or `false`.
 pub const DRY_RUN: &str = "autostopping:dry-run";
 /// Networks that may wake it.
-pub const ALLOW: &str = "autostopping:allow";
+pub const ALLOW: &str = TAG_ALLOW;
 /// Path prefixes that wake it.
 pub const WAKE_PATHS: &str = "autostopping:wake-paths";
 /// Path prefixes that do not wake it.

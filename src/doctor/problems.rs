@@ -18,6 +18,13 @@ fn code_and_fix(problem: &Problem) -> (&'static str, String) {
             "contradicting-tags",
             format!("give {key} the same value on all routes of the rule"),
         ),
+        Problem::UnknownAddresses { load_balancer, .. } => (
+            "unknown-addresses",
+            format!(
+                "`aws elbv2 modify-load-balancer-attributes --load-balancer-arn {load_balancer} --attributes \
+                 Key=routing.http.xff_header_processing.mode,Value=append`, or remove autostopping:allow"
+            ),
+        ),
         Problem::NoRoutes => ("no-routes", own("opt its listener rule in again: `proxymanager adopt`")),
         Problem::NoTargets => (
             "no-targets",

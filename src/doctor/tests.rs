@@ -48,6 +48,7 @@ fn table(last_tick: Option<Duration>, rules: Vec<ListenerRule>) -> RouteTable {
             port: 80,
             waker: None,
             controller: None,
+            forwarded_for: None,
             rules,
         }],
         names: BTreeMap::new(),

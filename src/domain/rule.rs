@@ -256,6 +256,14 @@ pub enum Problem {
     #[error("{listener} has no waker target group: add one of this load balancer's to AUTOSTOPPING_WAKER")]
     NoWaker { listener: String },
     #[error(
+        "whom {key} lets in cannot be judged behind {load_balancer}: {why}. Its attribute routing.http.xff_header_processing.mode has to be append"
+    )]
+    UnknownAddresses {
+        key: String,
+        load_balancer: String,
+        why: String,
+    },
+    #[error(
         "the original action of {route} is in neither the rule, the parked rule nor the ledger: set the listener rule's action by hand"
     )]
     OriginalLost { route: RouteId },
@@ -285,6 +293,7 @@ impl Problem {
             | Problem::TargetType { .. }
             | Problem::ForeignController { .. }
             | Problem::NoWaker { .. }
+            | Problem::UnknownAddresses { .. }
             | Problem::OriginalLost { .. } => false,
         }
     }

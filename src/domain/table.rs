@@ -11,6 +11,8 @@ use super::time::Timestamp;
 
 /// The tag that makes a listener rule a managed route.
 pub const TAG_IDLE: &str = "autostopping:idle";
+/// The tag that says who may wake a rule.
+pub const TAG_ALLOW: &str = "autostopping:allow";
 /// The tag of a parked rule: the ARN of its R.
 pub const TAG_PARKS: &str = "autostopping:parks";
 
@@ -68,8 +70,23 @@ pub struct Listener {
     pub waker: Option<GroupId>,
     /// The Kubernetes cluster whose controller owns the load balancer.
     pub controller: Option<String>,
+    /// What its load balancer does with X-Forwarded-For; none while no rule of it depends on that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forwarded_for: Option<ForwardedFor>,
     /// By priority; the default rule comes last.
     pub rules: Vec<ListenerRule>,
+}
+
+/// What a load balancer does with X-Forwarded-For.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedFor {
+    /// It adds the client's address at the end.
+    Appended,
+    /// What it does instead: `preserve`, which passes on whatever the client wrote, or `remove`.
+    Otherwise(String),
+    /// Nobody can tell; why, in words.
+    Unreadable(String),
 }
 
 /// One rule of a listener, in AWS's own shape.

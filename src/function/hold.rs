@@ -10,7 +10,7 @@ use crate::config::environment::Settings;
 use crate::domain::record::Record;
 use crate::domain::rule::Side;
 use crate::domain::seen::Stimulus;
-use crate::domain::time::{after, since, until};
+use crate::domain::time::{Timestamp, since, until};
 use crate::drive::{Driver, Effort};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
@@ -79,7 +79,7 @@ async fn may_be_held<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
     held.is_ok_and(|held| held <= settings.max_held)
 }
 
-/// Keeps a program's request until its rule is awake or the limit is reached. The client leaving cancels nothing: the
+/// Keeps a program's request until its rule is awake or its limit is reached. The client leaving cancels nothing: the
 /// start is under way by then.
 pub(super) async fn wait<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock>(
     driver: &Driver<C, G, M, L, K>,
@@ -87,8 +87,8 @@ pub(super) async fn wait<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock
     managed: &Managed,
     mut record: Record,
     asked: &Asked<'_>,
+    limit: Timestamp,
 ) -> Answer {
-    let limit = after(driver.clock.now(), settings.hold_limit);
     tracing::info!(target: METRICS, rule = %managed.rule.name, HeldRequests = 1);
     if !may_be_held(driver, settings).await {
         return pages::program(driver.clock.now(), asked, &record);

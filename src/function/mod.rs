@@ -18,9 +18,11 @@ use crate::domain::policy::Hold;
 use crate::domain::record::Record;
 use crate::domain::rule::ResourceId;
 use crate::domain::seen::{Stimulus, Wanted};
+use crate::domain::time::after;
 use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
 use crate::http::answer::Answer;
+use crate::http::cors;
 use crate::http::event::{AlbRequest, Event};
 use crate::http::press;
 use crate::http::who::{self, Asker};
@@ -110,6 +112,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Ok(state) => (&state.0, &state.1),
             Err(errors) => return pages::bad_configuration(&asked, errors),
         };
+        let arrived = driver.clock.now();
         let rules = match driver.rules().await {
             Ok(rules) => rules,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
@@ -126,6 +129,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         };
         if !who::allowed(&managed.rule.policy.allow, request) {
             return pages::forbidden(&asked);
+        }
+        if cors::is_preflight(request) {
+            return pages::preflight(&asked);
         }
         let record = match driver.ledger.load(&managed.rule.name).await {
             Ok(record) => record,
@@ -160,20 +166,26 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
                 };
                 let known = Known { record, counted: None };
                 match driver.look_knowing(managed, &stimulus, Effort::Snapshot, known).await {
-                    Ok(looked) => looked.record,
+                    Ok(looked) => {
+                        asked.repeat = !looked.heard;
+                        looked.record
+                    }
                     Err(error) => return pages::unavailable(&asked, &error.to_string()),
                 }
             }
         };
-        if pressed {
+        if pressed && !asked.repeat {
             return pages::pressed(&asked);
         }
         let now = driver.clock.now();
         asked.refusal = refusal(Some(&record));
         match (asker, managed.rule.policy.hold) {
             (Asker::Browser, _) => pages::progress(now, &asked, &record),
-            (Asker::Program, Hold::Wait) if asked.refusal.is_none() || record.wanted == Wanted::Awake => {
-                hold::wait(driver, settings, managed, record, &asked).await
+            (Asker::Program, Hold::Wait)
+                if !asked.repeat && (asked.refusal.is_none() || record.wanted == Wanted::Awake) =>
+            {
+                let until = after(arrived, settings.hold_limit);
+                hold::wait(driver, settings, managed, record, &asked, until).await
             }
             (Asker::Program | Asker::PagePoll | Asker::Nobody | Asker::HealthCheck, _) => {
                 pages::program(now, &asked, &record)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::ConfigErrors;
 use crate::config::branding::Branding;
@@ -13,7 +13,8 @@ use crate::domain::record::Record;
 use crate::domain::rule::{Problem, RuleName};
 use crate::domain::seen::Wanted;
 use crate::domain::time::{Timestamp, until};
-use crate::http::answer::{Answer, HTML_TYPE, JSON_TYPE};
+use crate::http::answer::{Answer, HTML_TYPE};
+use crate::http::cors::{self, Reader};
 use crate::http::event::AlbRequest;
 use crate::http::redirect;
 use crate::http::who::{self, Asker};
@@ -27,8 +28,12 @@ pub(super) struct Asked<'r> {
     language: Language,
     branding: &'r Branding,
     browser: bool,
+    /// The script of another origin that reads the answer.
+    reader: Option<Reader<'r>>,
     /// Why it wakes nothing, if it does not.
     pub(super) refusal: Option<Refusal>,
+    /// The wish to wake the rule could not be noted: it has to be said again, which the page does by itself.
+    pub(super) repeat: bool,
 }
 
 impl<'r> Asked<'r> {
@@ -38,7 +43,9 @@ impl<'r> Asked<'r> {
             language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
             branding: branding.unwrap_or(const { &Branding::NONE }),
             browser: who::asker(request) == Asker::Browser,
+            reader: Reader::of(request),
             refusal: None,
+            repeat: false,
         }
     }
 
@@ -85,16 +92,36 @@ impl<'r> Asked<'r> {
             )
     }
 
-    /// For people a page, for programs a sentence in JSON.
-    fn notice(&self, status: u16, page: impl FnOnce() -> String, sentence: &str) -> Answer {
-        if self.browser {
-            return self.html(status, page());
+    /// What no page is: a script that asked for it may read it.
+    fn plain(&self, answer: Answer) -> Answer {
+        let answer = answer.with("vary", cors::VARY);
+        match self.reader {
+            Some(reader) => answer
+                .with("access-control-allow-origin", reader.origin)
+                .with("access-control-allow-credentials", "true")
+                .with("access-control-expose-headers", cors::EXPOSED),
+            None => answer,
         }
-        Answer::new(
-            status,
-            JSON_TYPE,
-            json!({ "status": status, "reason": sentence }).to_string(),
-        )
+    }
+
+    /// Whether a reason may be told: it may name machines, roles and accounts, which are not for scripts of other sites.
+    fn may_know_why(&self) -> bool {
+        self.reader.is_none_or(|reader| reader.same_site)
+    }
+
+    /// For people a page, for programs a problem with this sentence.
+    fn notice(&self, status: u16, phase: &str, page: impl FnOnce() -> String, sentence: &str) -> Answer {
+        let answer = if self.browser {
+            self.html(status, page())
+        } else {
+            let reason = self.may_know_why().then_some(sentence);
+            let known = json!({
+                "rule": null, "phase": phase, "step": null, "percent": null, "eta_seconds": null, "reason": reason,
+            });
+            let detail = reason.unwrap_or("nothing more is told to a script of another site");
+            self.plain(Answer::problem(status, detail, known))
+        };
+        answer.with("x-autostopping-phase", phase)
     }
 }
 
@@ -129,8 +156,18 @@ pub(super) fn progress(now: Timestamp, asked: &Asked<'_>, record: &Record) -> An
 
 /// The same for programs and for the page's poll.
 pub(super) fn program(now: Timestamp, asked: &Asked<'_>, record: &Record) -> Answer {
-    let body = view(now, asked, record, |view| page::json(view, asked.language).to_string());
-    with_phase(Answer::new(503, JSON_TYPE, body), now, asked, record)
+    let mut known = view(now, asked, record, |view| page::json(view, asked.language));
+    if !asked.may_know_why() {
+        known["reason"] = Value::Null;
+        known["advice"] = Value::Null;
+    }
+    let (rule, phase) = (&record.rule, record.snapshot.phase.name());
+    let detail = match known["reason"].as_str() {
+        _ if asked.repeat => format!("{rule} is {phase}, and this request could not be noted: repeat it"),
+        Some(reason) => format!("{rule} is {phase}: {reason}"),
+        None => format!("{rule} is {phase}"),
+    };
+    with_phase(asked.plain(Answer::problem(503, &detail, known)), now, asked, record)
 }
 
 /// For a browser whose request was on the way during the flip: reloads after two seconds.
@@ -151,9 +188,35 @@ pub(super) fn switched(asked: &Asked<'_>, rule: &RuleName) -> Answer {
 
 /// For a program whose rule is awake by now: the same URL again.
 pub(super) fn redirect(asked: &Asked<'_>) -> Answer {
-    Answer::new(307, "", String::new())
+    let awake = Phase::Awake.name();
+    if who::follows_no_redirect(asked.request) {
+        let page = || String::new();
+        return asked
+            .notice(503, awake, page, "it is awake by now: repeat the call")
+            .with("retry-after", "1");
+    }
+    asked
+        .plain(Answer::new(307, "", String::new()))
         .with("location", asked.location())
-        .with("x-autostopping-phase", Phase::Awake.name())
+        .with("x-autostopping-phase", awake)
+}
+
+/// To a preflight. It is the same whatever the rule is at, so nothing has to be read for it.
+pub(super) fn preflight(asked: &Asked<'_>) -> Answer {
+    let Some(grant) = asked.reader.and_then(|reader| reader.grant(asked.request)) else {
+        let why = "while this rule sleeps, a page of another site may ask by GET and HEAD alone; nothing was started";
+        return asked.notice(403, "none", String::new, why);
+    };
+    let answer = asked.plain(Answer::new(204, "", String::new()));
+    let answer = answer
+        .with("access-control-allow-methods", grant.method)
+        // A yes of ours that a browser keeps would later stand in for the site's own answer.
+        .with("access-control-max-age", "0")
+        .with("x-autostopping-phase", "none");
+    match grant.headers.as_str() {
+        "" => answer,
+        names => answer.with("access-control-allow-headers", names),
+    }
 }
 
 /// After the button was pressed: the same URL with a GET, so that no reload presses it again.
@@ -166,16 +229,18 @@ pub(super) fn pressed(asked: &Asked<'_>) -> Answer {
 pub(super) fn not_found(asked: &Asked<'_>) -> Answer {
     let host = asked.request.host();
     let page = || page::not_found(host, asked.language, asked.branding);
-    asked
-        .notice(404, page, "no rule is made for this host and path; nothing was started")
-        .with("x-autostopping-phase", "none")
+    let why = "no rule is made for this host and path; nothing was started";
+    asked.notice(404, "none", page, why)
 }
 
 pub(super) fn forbidden(asked: &Asked<'_>) -> Answer {
     let page = || page::forbidden(asked.request.host(), asked.language, asked.branding);
-    asked
-        .notice(403, page, "this address may not wake this rule; nothing was started")
-        .with("x-autostopping-phase", "none")
+    asked.notice(
+        403,
+        "none",
+        page,
+        "this address may not wake this rule; nothing was started",
+    )
 }
 
 /// What keeps us from knowing, in words. Asking again may help.
@@ -194,14 +259,15 @@ pub(super) fn unavailable(asked: &Asked<'_>, why: &str) -> Answer {
         retry_in_seconds: Some(5),
         advice: Advice::Passes,
         wake: asked.wake(),
+        repeat: true,
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: asked.branding,
     };
+    let page = || page::html(&shown, asked.language);
     asked
-        .notice(503, || page::html(&shown, asked.language), why)
+        .notice(503, page::Phase::Failed.as_str(), page, why)
         .with("retry-after", "5")
-        .with("x-autostopping-phase", page::Phase::Failed.as_str())
 }
 
 pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Answer {
@@ -216,9 +282,8 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
         .collect();
     let page = || page::bad_configuration(asked.request.host(), &values, asked.language, asked.branding);
     asked
-        .notice(503, page, &errors.to_string())
+        .notice(503, page::Phase::Misconfigured.as_str(), page, &errors.to_string())
         .with("retry-after", "60")
-        .with("x-autostopping-phase", page::Phase::Misconfigured.as_str())
 }
 
 /// What those who run the rule can do about what is wrong.
@@ -300,6 +365,7 @@ fn view<T>(now: Timestamp, asked: &Asked<'_>, record: &Record, show: impl FnOnce
             None => advice(record),
         },
         wake: asked.wake(),
+        repeat: asked.repeat,
         was_post: asked.was_post(),
         trace: asked.request.header("x-amzn-trace-id"),
         branding: asked.branding,

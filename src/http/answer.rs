@@ -5,8 +5,9 @@
 
 use serde_json::{Value, json};
 
-/// The type of what programs and the page's poll get.
-pub const JSON_TYPE: &str = "application/json; charset=utf-8";
+/// The type of every error that is no page (RFC 9457), whatever the client asked for: a program that reads JSON reads it,
+/// and one that reads nothing of it still has the status.
+pub const PROBLEM_TYPE: &str = "application/problem+json";
 /// The type of the pages.
 pub const HTML_TYPE: &str = "text/html; charset=utf-8";
 
@@ -31,6 +32,17 @@ impl Answer {
             answer = answer.with("content-type", content_type);
         }
         answer.with("cache-control", "no-store")
+    }
+
+    /// A problem (RFC 9457): what is wrong in a sentence, and our own members, an object, beside it. Its type says no more
+    /// than the status: what is particular is in the members, and no page of documentation is promised for ever.
+    pub fn problem(status: u16, detail: &str, members: Value) -> Self {
+        let mut body =
+            json!({ "type": "about:blank", "title": reason_phrase(status), "status": status, "detail": detail });
+        if let (Some(body), Value::Object(members)) = (body.as_object_mut(), members) {
+            body.extend(members);
+        }
+        Answer::new(status, PROBLEM_TYPE, body.to_string())
     }
 
     /// With one more header; a character no header may hold becomes a space.
@@ -90,6 +102,7 @@ impl Answer {
 fn reason_phrase(status: u16) -> &'static str {
     match status {
         200 => "OK",
+        204 => "No Content",
         303 => "See Other",
         307 => "Temporary Redirect",
         400 => "Bad Request",

@@ -1,6 +1,7 @@
 //! ALB events in, answers out.
 
 pub mod answer;
+pub mod cors;
 pub mod event;
 pub mod nobody;
 pub mod press;

@@ -40,7 +40,7 @@ fn is_same_origin(request: &AlbRequest) -> bool {
     scheme.eq_ignore_ascii_case(asked) && !to.is_empty() && from.eq_ignore_ascii_case(to)
 }
 
-fn without_port(host: &str) -> &str {
+pub(super) fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,

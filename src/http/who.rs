@@ -40,11 +40,25 @@ pub fn asker(request: &AlbRequest) -> Asker {
         return Asker::Nobody;
     }
     let reads = matches!(request.method.as_str(), "GET" | "HEAD" | "POST");
-    if reads && accept.contains("text/html") {
+    if reads && accept.contains("text/html") && !speaks_grpc(request) && !accept.contains("text/event-stream") {
         Asker::Browser
     } else {
         Asker::Program
     }
+}
+
+/// gRPC and gRPC-Web, which name themselves in the type of what they send.
+pub fn speaks_grpc(request: &AlbRequest) -> bool {
+    let kind = request.header("content-type").unwrap_or_default();
+    kind.to_ascii_lowercase().starts_with("application/grpc")
+}
+
+/// Whether a 307 would end the request instead of repeating it. To gRPC it is UNKNOWN, which nobody tries again, whereas a
+/// 503 is UNAVAILABLE (<https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md>). gRPC-Web goes through
+/// the browser's fetch, which follows.
+pub fn follows_no_redirect(request: &AlbRequest) -> bool {
+    let kind = request.header("content-type").unwrap_or_default().to_ascii_lowercase();
+    kind.starts_with("application/grpc") && !kind.starts_with("application/grpc-web")
 }
 
 /// A browser that fetches what may be looked at later. `Sec-Purpose` is the standard (Fetch, "Sec-Purpose"; values such as

@@ -98,6 +98,8 @@ pub struct View<'a> {
     /// What can be done; shown where something is wrong or was refused.
     pub advice: Advice<'a>,
     pub wake: Wake,
+    /// The request counted for nothing and has to be repeated: the page does it by itself, some times.
+    pub repeat: bool,
     /// The request was not a GET or HEAD: its body is lost, and the page says so.
     pub was_post: bool,
     /// What finds this request in the logs, such as `X-Amzn-Trace-Id`.
@@ -202,6 +204,7 @@ pub fn json(view: &View, language: Language) -> Value {
         "reason": view.reason.map(render::shown),
         "retry_in_seconds": view.retry_in_seconds,
         "advice": render::advice(view, language),
+        "repeat": view.repeat,
     })
 }
 
@@ -221,6 +224,7 @@ pub fn switched(rule: &str, host: &str, path: &str, was_post: bool, language: La
             retry_in_seconds: None,
             advice: Advice::Passes,
             wake: Wake::Link,
+            repeat: false,
             was_post,
             trace: None,
             branding,

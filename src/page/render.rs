@@ -333,6 +333,7 @@ fn refresh(view: &View, mood: Mood) -> Option<String> {
         return None;
     }
     let seconds = match mood {
+        _ if view.repeat => 5,
         Mood::Asleep => return None,
         Mood::Ready => 2,
         Mood::Waking => view.eta_seconds.map_or(5, |eta| (eta / 4).clamp(4, 15)),
@@ -382,9 +383,11 @@ pub(super) fn shown(text: &str) -> Cow<'_, str> {
     shown.into()
 }
 
-/// Control characters and Unicode's direction controls (UAX 9): one in a rule's name would turn the whole headline round.
+/// Control characters, Unicode's direction controls (UAX 9), of which one in a rule's name would turn the whole headline
+/// round, and noncharacters, which HTML does not allow.
 fn disturbs(c: char) -> bool {
     let direction =
         matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    direction || (c.is_control() && c != '\n' && c != '\t')
+    let none = matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+    direction || none || (c.is_control() && c != '\n' && c != '\t')
 }

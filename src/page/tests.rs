@@ -37,6 +37,7 @@ fn view<'a>(phase: Phase, branding: &'a Branding) -> View<'a> {
         retry_in_seconds: None,
         advice: Advice::Health,
         wake: Wake::Link,
+        repeat: false,
         was_post: false,
         trace: None,
         branding,
@@ -223,6 +224,7 @@ fn json_has_one_shape_in_every_phase() {
         "rule": "shop", "phase": "failed", "step": "health_checks", "healthy": 1, "needed": 2, "percent": 100,
         "eta_seconds": null, "elapsed_seconds": 75, "reason": "no capacity", "retry_in_seconds": 30, "advice": "Tell the people who run shop, with the reason above. They can see whether the program starts \
             with the machine, and answers the health check of its target group.",
+        "repeat": false,
     });
     assert_eq!(value, expected);
 }

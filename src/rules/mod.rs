@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::config::tags;
 use crate::domain::matching::{Candidate, Condition, FirstMatch, Matcher, Reason, Request, first_match};
 use crate::domain::rule::{Action, GroupId, Problem, RouteId, Rule, RuleName, Side, final_action};
-use crate::domain::table::{Listener, ListenerRule, RouteTable};
+use crate::domain::table::{ForwardedFor, Listener, ListenerRule, RouteTable};
 use index::Index;
 
 /// What the environment says about all rules.
@@ -155,6 +155,11 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_
     for (listener, route) in routes {
         problems.extend(problems_of(listener, route, index));
     }
+    if !policy.allow.is_empty() {
+        // Once for each load balancer, not for each route.
+        let of = |(listener, _): &(&Listener, _)| Some((listener.load_balancer.clone(), unknown_addresses(listener)?));
+        problems.extend(routes.iter().filter_map(of).collect::<BTreeMap<_, _>>().into_values());
+    }
     Rule {
         name: name.clone(),
         policy,
@@ -212,6 +217,19 @@ fn problems_of(listener: &Listener, route: &ListenerRule, index: &Index<'_>) -> 
     }
     problems.extend(second_way(route, &groups, index));
     problems
+}
+
+fn unknown_addresses(listener: &Listener) -> Option<Problem> {
+    let why = match listener.forwarded_for.as_ref()? {
+        ForwardedFor::Appended => return None,
+        ForwardedFor::Otherwise(mode) => format!("it is told to {mode} X-Forwarded-For"),
+        ForwardedFor::Unreadable(why) => why.trim_end_matches('.').to_owned(),
+    };
+    Some(Problem::UnknownAddresses {
+        key: tags::ALLOW.to_owned(),
+        load_balancer: listener.load_balancer.clone(),
+        why,
+    })
 }
 
 /// Another listener rule, not of this rule's name, that leads to the same target groups: nobody can tell by this rule

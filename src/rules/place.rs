@@ -105,10 +105,12 @@ pub fn priority(listener: &Listener, host: &str, path: Option<&str>) -> Result<u
         None => {
             let last = rules()
                 .filter_map(|rule| rule.priority)
-                .filter(|priority| *priority < LAST)
+                .filter(|priority| *priority <= LAST)
                 .max();
             let after = last.unwrap_or_default() + STEP;
-            let free = (after..=LAST).chain((1..after).rev()).find(|priority| !taken(priority));
+            let free = (after..=LAST)
+                .chain((1..after.min(LAST + 1)).rev())
+                .find(|priority| !taken(priority));
             free.ok_or(NoPlace::Full)
         }
     }
@@ -143,6 +145,7 @@ mod tests {
             port: 80,
             waker: None,
             controller: None,
+            forwarded_for: None,
             rules,
         }
     }

@@ -65,6 +65,7 @@ impl Cloud {
             port: 80,
             waker: Some(GroupId(self.waker.clone())),
             controller: None,
+            forwarded_for: None,
             rules: of(arn),
         });
         RouteTable {

@@ -104,6 +104,13 @@ note("DescribeTargetGroups unknown ARN", lambda: elb.describe_target_groups(Targ
 note("DescribeTargetHealth empty", lambda: elb.describe_target_health(TargetGroupArn=a))
 note("DescribeTargetHealth unknown", lambda: elb.describe_target_health(TargetGroupArn=a[:-4] + "0000"))
 note("RegisterTargets unknown group", lambda: elb.register_targets(TargetGroupArn=a[:-4] + "0000", Targets=[{"Id": instance}]))
+check = ("HealthCheckIntervalSeconds", "HealthCheckTimeoutSeconds", "HealthyThresholdCount", "HealthCheckPath", "Matcher")
+note("ModifyTargetGroup", lambda: elb.modify_target_group(
+    TargetGroupArn=b, HealthCheckIntervalSeconds=10, HealthCheckTimeoutSeconds=4, HealthyThresholdCount=3, HealthCheckPath="/up",
+    Matcher={"HttpCode": "200-399"}), pick("TargetGroups", *check))
+note("ModifyTargetGroup unknown", lambda: elb.modify_target_group(TargetGroupArn=a[:-4] + "0000", HealthyThresholdCount=3))
+note("DescribeAccountLimits", lambda: elb.describe_account_limits(), lambda answer: [
+    limit["Max"] for limit in answer["Limits"] if limit["Name"] == "rules-per-application-load-balancer"])
 
 # Load balancers and listeners
 note("DescribeLoadBalancers", lambda: elb.describe_load_balancers(Names=["local"]),
@@ -230,6 +237,12 @@ for name, filter_, values in [("tag", "tag:autostopping:managed", ["true"]), ("o
                               ("state", "instance-state-name", ["stopped", "running"]), ("key", "tag-key", ["autostopping:*"])]:
     note(f"DescribeInstances by {name}", lambda: ec2.describe_instances(Filters=[{"Name": filter_, "Values": values}]),
          lambda answer: [row["id"] for row in machines(answer)])
+note("DeleteTags", lambda: ec2.delete_tags(Resources=[instance], Tags=[{"Key": "autostopping:managed"}]))
+note("DescribeInstances untagged", lambda: ec2.describe_instances(InstanceIds=[instance]), machines)
+note("DescribeVolumes", lambda: ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [instance]}]),
+     lambda answer: [[row["Encrypted"], row["Attachments"][0]["InstanceId"]] for row in answer["Volumes"]])
+note("DescribeVolumes of nobody", lambda: ec2.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": ["i-0"]}]),
+     lambda answer: answer["Volumes"])
 note("DescribeInstances unknown", lambda: ec2.describe_instances(InstanceIds=["i-00000000000000000"]))
 note("StartInstances unknown", lambda: ec2.start_instances(InstanceIds=["i-00000000000000000"]))
 note("StopInstances stopped", lambda: ec2.stop_instances(InstanceIds=[instance]),

@@ -11,6 +11,8 @@ pub mod crowd;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod front;
 #[cfg(all(feature = "cli", feature = "lambda"))]
+pub mod operator;
+#[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod package;
 #[cfg(all(feature = "cli", feature = "lambda"))]
 pub mod story;
@@ -113,7 +115,12 @@ pub fn flip(cloud: &Cloud, actions: &[Value]) {
 
 /// Waits for a condition, for at most 30 seconds.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    within(Duration::from_secs(30), what, condition).await;
+}
+
+/// Waits for a condition, for at most so long.
+pub async fn within(patience: Duration, what: &str, condition: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + patience;
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain until {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

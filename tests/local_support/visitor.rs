@@ -181,7 +181,7 @@ impl Visitor {
     async fn stay(&mut self, state: Option<Value>) {
         let mut state = state.unwrap_or_default();
         (self.script.fails, self.script.busy, self.script.idle) = (0, 0, 0);
-        if is(&state, "awake") {
+        if is(&state, "awake") || (state["repeat"] == true && self.script.reloads < 5) {
             return self.leave_in(self.reload_pause(2.0)).await;
         }
         let pace = self.next_poll(&state).min(3.0);
@@ -215,7 +215,7 @@ impl Visitor {
                     (self.script.fails, self.script.busy) = (0, 0);
                     match answer
                         .map(|answer| answer.json())
-                        .filter(|news| news["phase"].is_string())
+                        .filter(|news| news["phase"].is_string() && news["step"].is_string())
                     {
                         None if self.last_reload_before(30.0) => return self.leave_in(0.0).await,
                         None => 10.0,

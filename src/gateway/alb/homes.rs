@@ -46,8 +46,17 @@ impl Alb {
             _ => {
                 let described = self.describe_wakers().await?;
                 let all = described.len() == self.wakers.len() && described.iter().all(|(_, home)| home.is_some());
-                let homes = described.into_iter().filter_map(|(waker, home)| Some((home?, waker)));
-                (Homes::Each(homes.collect()), all)
+                let mut homes = BTreeMap::new();
+                // Of two on one load balancer the one that is given first.
+                for given in &self.wakers {
+                    let found = described
+                        .iter()
+                        .find(|(waker, _)| waker.is_among(std::slice::from_ref(given)));
+                    if let Some((waker, Some(home))) = found {
+                        homes.entry(home.clone()).or_insert_with(|| waker.clone());
+                    }
+                }
+                (Homes::Each(homes), all)
             }
         };
         if all {

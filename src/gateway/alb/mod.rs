@@ -8,6 +8,7 @@ mod actions;
 #[cfg(feature = "cli")]
 mod adopt;
 mod conditions;
+mod forwarded;
 mod health;
 mod homes;
 mod park;

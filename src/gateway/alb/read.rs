@@ -46,12 +46,17 @@ impl Alb {
         }
     }
 
-    async fn read_once(&self, now: Timestamp, known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
-        let known = Known::new(now, known);
-        let described = match known.listeners(&self.listeners) {
-            Some(listeners) => listeners,
-            None => self.describe_listeners().await?,
+    async fn read_once(&self, now: Timestamp, before: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        let known = Known::new(now, before);
+        let described = async {
+            match known.listeners(&self.listeners) {
+                Some(listeners) => Ok(listeners),
+                None => self.describe_listeners().await,
+            }
         };
+        // At once: a cold start waits for the slower of the two.
+        let (described, homes) = tokio::join!(described, self.homes());
+        let (described, homes) = (described?, homes?);
         let rules = described.iter().map(|listener| {
             let (client, arn) = (self.client.clone(), listener.arn.clone());
             async move { rules_of(&client, &arn).await }
@@ -65,7 +70,6 @@ impl Alb {
         tagged.sort();
         tagged.dedup();
         let mut tags = tags_of(&self.client, tagged).await?;
-        let homes = self.homes().await?;
         let listeners = described.into_iter().zip(rules).map(|(mut listener, mut rules)| {
             for rule in &mut rules {
                 let read = tags.remove(&rule.arn.0);
@@ -80,11 +84,13 @@ impl Alb {
             listener.rules = rules;
             listener
         });
+        let mut listeners: Vec<_> = listeners.collect();
+        self.learn_forwarded_for(&mut listeners, before).await;
         Ok(RouteTable {
             schema: SCHEMA,
             read_at: now,
             swept_at: None,
-            listeners: listeners.collect(),
+            listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,
@@ -144,6 +150,7 @@ impl Alb {
                     port: port.ok_or_else(|| lacks("a listener's port"))?,
                     waker: None,
                     controller: None,
+                    forwarded_for: None,
                     rules: Vec::new(),
                 };
                 found.insert(arn.to_owned(), listener);

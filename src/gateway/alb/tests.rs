@@ -39,6 +39,7 @@ fn table() -> RouteTable {
         port: 80,
         waker: Some(GroupId(WAKER.to_owned())),
         controller: None,
+        forwarded_for: None,
         rules: vec![rule],
     };
     RouteTable {

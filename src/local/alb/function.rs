@@ -122,8 +122,11 @@ fn encodes(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_ENCODING) || !text
 }
 
-/// The response that a function's answer stands for, or what is wrong with the answer.
-fn response(answer: &Bytes, multi_value: bool, head: bool) -> Result<Response<Bytes>, String> {
+/// The response that a function's answer stands for.
+///
+/// # Errors
+/// What is wrong with the answer: the visitor gets a 502.
+pub fn response(answer: &Bytes, multi_value: bool, head: bool) -> Result<Response<Bytes>, String> {
     if answer.len() > SIZE {
         return Err("the answer is larger than 1 MB".to_owned());
     }

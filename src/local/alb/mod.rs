@@ -4,7 +4,7 @@
 //! identity provider (authenticate actions are taken as passed).
 
 mod counted;
-mod function;
+pub mod function;
 mod instance;
 pub mod matching;
 mod redirect;
@@ -207,7 +207,13 @@ pub fn forwarded(exchange: &Exchange, headers: &mut HeaderMap) {
     } else {
         format!("{}, {peer}", before.join(", "))
     };
-    set(headers, "x-forwarded-for", &chain);
+    match exchange.shared.world().forwarded_for(exchange.port) {
+        "preserve" => {}
+        "remove" => {
+            headers.remove("x-forwarded-for");
+        }
+        _ => set(headers, "x-forwarded-for", &chain),
+    }
     set(headers, "x-forwarded-proto", "http");
     set(headers, "x-forwarded-port", &exchange.port.to_string());
     let second = exchange.shared.clock.now().as_second();

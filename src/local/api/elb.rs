@@ -18,6 +18,15 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
         "DescribeListeners" => listeners(world, params),
         "DescribeAccountLimits" => Ok(limits(world)),
         "DescribeRules" => rules(world, now, params),
+        "DescribeLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
+        "ModifyLoadBalancerAttributes" => {
+            let balancer = world.balancer_mut(&required(params, "LoadBalancerArn")?)?;
+            groups::put_pairs(&mut balancer.attributes, params);
+            Ok(json!({ "Attributes": groups::pairs(&balancer.attributes) }))
+        }
         "CreateRule" => {
             let listener = required(params, "ListenerArn")?;
             let priority = required(params, "Priority")?.parse().unwrap_or(0);

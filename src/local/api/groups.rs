@@ -1,5 +1,6 @@
 //! ELBv2: target groups, targets and target health.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -34,26 +35,27 @@ pub fn call(world: &mut World, now: Timestamp, name: &str, params: &Map<String, 
         }
         "DescribeTargetGroupAttributes" => {
             let group = world.require_group(&required(params, "TargetGroupArn")?)?;
-            Ok(json!({ "Attributes": pairs(group) }))
+            Ok(json!({ "Attributes": pairs(&group.attributes) }))
         }
         "ModifyTargetGroupAttributes" => {
             let group = world.target_group_mut(&required(params, "TargetGroupArn")?)?;
-            for pair in list(params, "Attributes") {
-                let part = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
-                group.attributes.insert(part("Key"), part("Value"));
-            }
-            Ok(json!({ "Attributes": pairs(group) }))
+            put_pairs(&mut group.attributes, params);
+            Ok(json!({ "Attributes": pairs(&group.attributes) }))
         }
         _ => Err(unknown_call("Elastic Load Balancing", name)),
     }
 }
 
-fn pairs(group: &TargetGroup) -> Vec<Value> {
-    group
-        .attributes
-        .iter()
-        .map(|(key, value)| json!({ "Key": key, "Value": value }))
-        .collect()
+pub(super) fn pairs(attributes: &BTreeMap<String, String>) -> Vec<Value> {
+    let pair = |(key, value)| json!({ "Key": key, "Value": value });
+    attributes.iter().map(pair).collect()
+}
+
+pub(super) fn put_pairs(attributes: &mut BTreeMap<String, String>, params: &Map<String, Value>) {
+    for pair in list(params, "Attributes") {
+        let part = |key: &str| pair[key].as_str().unwrap_or_default().to_owned();
+        attributes.insert(part("Key"), part("Value"));
+    }
 }
 
 fn targets(params: &Map<String, Value>) -> Vec<(String, Option<u16>)> {

@@ -98,3 +98,35 @@ fn texts(value: Option<&Value>) -> Vec<String> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(target: Option<&str>, body: &'static str) -> Value {
+        let call = called("/", target, &Bytes::from_static(body.as_bytes())).ok().unwrap();
+        line(&call, None)
+    }
+
+    #[test]
+    fn what_iam_judges_is_kept_and_nothing_else() {
+        let put = recorded(
+            Some("DynamoDB_20120810.PutItem"),
+            r#"{"TableName": "t", "Item": {"pk": {"S": "hidden"}}}"#,
+        );
+        assert_eq!((&put["service"], &put["call"]), (&json!("dynamodb"), &json!("PutItem")));
+        assert_eq!(put["params"], json!({ "TableName": "t" }));
+        let batch = recorded(
+            Some("DynamoDB_20120810.BatchGetItem"),
+            r#"{"RequestItems": {"t": {"Keys": [{"pk": {"S": "hidden"}}]}}}"#,
+        );
+        assert_eq!(batch["params"], json!({ "TableName": ["t"] }));
+        let rule = recorded(
+            None,
+            "Action=ModifyRule&Version=2015-12-01&RuleArn=arn:r&Actions.member.1.Type=authenticate-oidc\
+             &Actions.member.1.AuthenticateOidcConfig.ClientSecret=hidden&Actions.member.2.Type=forward",
+        );
+        let judged = json!({ "RuleArn": "arn:r", "Actions": ["authenticate-oidc", "forward"] });
+        assert_eq!((&rule["params"], &rule["tags"]), (&judged, &Value::Null));
+    }
+}

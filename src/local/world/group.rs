@@ -58,7 +58,9 @@ impl HealthCheck {
     /// Whether an answer with this status passes.
     pub fn passes(&self, status: u16) -> bool {
         self.codes.split(',').any(|part| match part.trim().split_once('-') {
-            Some((low, high)) => low.parse().is_ok_and(|l| status >= l) && high.parse().is_ok_and(|h| status <= h),
+            Some((low, high)) => {
+                low.parse().is_ok_and(|l: u16| status >= l) && high.parse().is_ok_and(|h: u16| status <= h)
+            }
             None => part.trim().parse() == Ok(status),
         })
     }

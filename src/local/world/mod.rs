@@ -37,7 +37,7 @@ pub use instance::{Change, Instance, Life, Power};
 pub use metrics::{Metrics, Wanted};
 pub use past::Past;
 pub use route::{Pick, Routed, group_arns, is_authenticate};
-pub use rule::{Balancer, Listener, NewRule, Rule, RuleView};
+pub use rule::{Balancer, FORWARDED_FOR, Listener, NewRule, Rule, RuleView};
 pub use table::{Item, Key, Table, key_item};
 
 /// What stays the same over a world's life.

@@ -24,7 +24,12 @@ pub struct Balancer {
     pub dns_name: String,
     pub created: Timestamp,
     pub tags: BTreeMap<String, String>,
+    /// Those that it heeds: what it does with X-Forwarded-For.
+    pub attributes: BTreeMap<String, String>,
 }
+
+/// The attribute that says what is done with X-Forwarded-For.
+pub const FORWARDED_FOR: &str = "routing.http.xff_header_processing.mode";
 
 /// A listener. Its default rule is among the rules.
 #[derive(Debug, Clone)]
@@ -86,6 +91,7 @@ impl World {
             dns_name,
             created: now,
             tags,
+            attributes: BTreeMap::from([(FORWARDED_FOR.to_owned(), "append".to_owned())]),
         });
         arn
     }
@@ -125,6 +131,20 @@ impl World {
 
     pub fn balancers(&self) -> &[Balancer] {
         &self.balancers
+    }
+
+    pub fn balancer_mut(&mut self, arn: &str) -> Result<&mut Balancer, Failure> {
+        let found = self.balancers.iter_mut().find(|known| known.arn == arn);
+        found.ok_or_else(|| Failure::refused("LoadBalancerNotFound", format!("Load balancer '{arn}' not found")))
+    }
+
+    /// What the load balancer of the listener on this port does with X-Forwarded-For: `append`, `preserve` or `remove`.
+    pub fn forwarded_for(&self, port: u16) -> &str {
+        let listener = self.listeners.iter().find(|listener| listener.port == port);
+        let balancer = listener.and_then(|listener| self.balancers.iter().find(|known| known.arn == listener.balancer));
+        balancer
+            .and_then(|balancer| balancer.attributes.get(FORWARDED_FOR))
+            .map_or("append", String::as_str)
     }
 
     pub fn listeners(&self) -> &[Listener] {
