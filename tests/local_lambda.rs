@@ -430,6 +430,7 @@ async fn code_and_versions_are_refused_as_lambda_refuses_them() {
 #[tokio::test]
 async fn an_alias_leads_to_the_code_of_its_version() {
     let cloud = cloud(|_| {}).await;
+    assert_eq!(get(&cloud, "/").await.status, 200);
     let (status, _, published) = call(&cloud, "POST", "/versions", &json!({})).await;
     assert_eq!((status, &published.json()["Version"]), (201, &json!("1")));
     let (_, _, again) = call(&cloud, "POST", "/versions", &json!({})).await;

@@ -63,12 +63,15 @@ async fn answer(
         return respond(404, "text/plain", message, "");
     }
     let target = head.headers.get("x-amz-target").and_then(|value| value.to_str().ok());
-    let of_lambda = of_lambda.map(|(name, params)| {
-        let wire = Wire::Lambda;
-        let name = name.to_owned();
-        Ok(Call { wire, name, params })
-    });
-    let call = match of_lambda.unwrap_or_else(|| called(path, target, &body)) {
+    let call = match of_lambda {
+        Some((name, params)) => Ok(Call {
+            wire: Wire::Lambda,
+            name: name.to_owned(),
+            params,
+        }),
+        None => called(path, target, &body),
+    };
+    let call = match call {
         Ok(call) => call,
         Err((wire, failure)) => return refuse(wire, &failure, None, "unknown"),
     };
