@@ -2,8 +2,8 @@
 //! has passed its test, and when it does not, the old code serves on.
 //!
 //! Seen red: without the trial of the new code; without keeping the running code first; uploading again what is there; with a
-//! failed call taken for the end; without comparing architectures; reading records of a later schema; asking a self-check only
-//! whether it answers; and, in the local cloud, with environments that outlive their code and an update that never gets done.
+//! failed call taken for the end; without comparing architectures; reading records of a later schema; with a self-check that
+//! finds the listeners well in any case; and, in the local cloud, with environments that outlive their code and an update that never gets done.
 #![cfg(all(feature = "cli", feature = "lambda", feature = "local"))]
 
 mod local_support;
