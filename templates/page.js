@@ -135,6 +135,8 @@ const leaveFor = least => {
   leaveIn(Math.max(least, count ? (last - Date.now()) / 1000 + Math.min(60, 3.5 * 2 ** count) : 0));
 };
 const leaveAtMostEvery = seconds => !wasPost && Date.now() - reloads()[0] >= seconds * 1000 && (leave(), true);
+// Where nobody has asked for a wake, a reload would be one: trouble is waited out there.
+const retryAtMostEvery = seconds => mood() !== 'asleep' && leaveAtMostEvery(seconds);
 
 const wait = seconds => {
   clearTimeout(timer);
@@ -154,12 +156,12 @@ const pace = () => {
 const failed = () => {
   fails += 1;
   // A blip, or a laptop without a network, is waited out: a reload then would only trade this page for an error of the browser.
-  if (fails >= 3 && navigator.onLine !== false && leaveAtMostEvery(30)) return;
+  if (fails >= 3 && navigator.onLine !== false && retryAtMostEvery(30)) return;
   wait(backoff(fails));
 };
 const blocked = answer => {
   busy += 1;
-  if (busy >= 5 && leaveAtMostEvery(60)) return;
+  if (busy >= 5 && retryAtMostEvery(60)) return;
   const after = Number(answer.headers.get('Retry-After')) || 0;
   wait(Math.max(backoff(busy), Math.min(after, 60)));
 };
@@ -195,7 +197,11 @@ const ask = async () => {
   if (answer.headers.get('Age') > 0) return blocked(answer);
   busy = 0;
   // An answer of ours that is no news of this rule (it is gone, or this page is older than the answer): a fresh page says it.
-  if (!news || !news.phase || !news.step) { if (!leaveAtMostEvery(30)) wait(10); return; }
+  // Trouble of ours passes by itself, and each reload would be one more wish to wake.
+  if (!news || !news.phase || !news.step) {
+    if ((news && news.phase === 'failed') || !retryAtMostEvery(30)) wait(10);
+    return;
+  }
   // A form has to reach the site at once, so it is ready when the site itself has answered.
   if (wasPost && news.phase === 'awake') news = {...news, phase: 'switching', step: 'switching'};
   if (news.phase !== state.phase || news.step !== state.step) idle = 0;

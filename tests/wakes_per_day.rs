@@ -7,6 +7,8 @@ mod model;
 use model::{Shape, Time, World, at};
 use proxymanager::domain::phase::Phase;
 use proxymanager::domain::seen::{Power, Wanted};
+use proxymanager::domain::time::Timestamp;
+use proxymanager::domain::today;
 
 const DAY: Time = 86_400;
 
@@ -18,6 +20,12 @@ fn limited(mut world: World, most: u32) -> World {
 fn woken_today(world: &World) -> u32 {
     let record = world.stored.as_ref().expect("a record");
     record.woken_today.on(at(world.now))
+}
+
+/// Until when a request is refused without a look.
+fn used_up(world: &World) -> Option<Timestamp> {
+    let record = world.stored.as_ref().expect("a record");
+    today::used_up(at(world.now), &world.rule, record)
 }
 
 fn sleep(world: &mut World) {
@@ -38,6 +46,7 @@ fn a_request_beyond_them_starts_nothing_until_tomorrow() {
         assert_eq!((woken_today(&world), world.machines[0].power), (times, Power::Running));
         sleep(&mut world);
     }
+    assert!(used_up(&world).is_some());
     let refused = world.request().expect("a look");
     assert_eq!((refused.phase, refused.record.wanted), (Phase::Asleep, Wanted::Asleep));
     assert!(refused.actions.is_empty() && refused.events.is_empty());
@@ -69,6 +78,8 @@ fn who_brings_back_what_is_not_stopped_yet_is_not_counted() {
         (settling, world.machines[0].power),
         (Some(Phase::Settling), Power::Running)
     );
+    // Nor is it turned away before anybody has looked at the machines.
+    assert_eq!(used_up(&world), None);
     let back = world.request().expect("a look");
     assert_eq!((back.record.wanted, woken_today(&world)), (Wanted::Awake, 1));
 }

@@ -41,6 +41,10 @@ pub enum CommandError {
     Declined,
     #[error("another look at {0} did not end within 15 seconds, so nothing was changed: try again")]
     NotHeard(RuleName),
+    #[error(
+        "the function watches {0} too: AUTOSTOPPING_LISTENERS has to be here as it is there, or what is read here would stand for all"
+    )]
+    OtherListeners(String),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     #[error("{0}")]
@@ -52,8 +56,25 @@ impl CommandError {
     pub fn exit_code(&self) -> u8 {
         match self {
             CommandError::CannotAsk => 2,
+            CommandError::OtherListeners(_) => 64,
             _ => 1,
         }
+    }
+}
+
+/// The route table is shared: what a command reads and stores is what the function goes by.
+///
+/// # Errors
+/// [`CommandError::OtherListeners`] when the table has a listener that this environment lacks.
+pub(super) async fn same_listeners(context: &Context) -> Result<(), CommandError> {
+    // A ledger that cannot be read is the command's own error, or what `doctor` finds.
+    let Ok(Some(stored)) = context.driver.ledger.load_table().await else {
+        return Ok(());
+    };
+    let mut listeners = stored.table.listeners.into_iter().map(|listener| listener.arn);
+    match listeners.find(|arn| !context.settings.listeners.contains(arn)) {
+        Some(other) => Err(CommandError::OtherListeners(other)),
+        None => Ok(()),
     }
 }
 

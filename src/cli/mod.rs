@@ -152,6 +152,10 @@ async fn of_rules(command: OfRules, format: Format) -> ExitCode {
             return ExitCode::from(BAD_CONFIGURATION);
         }
     };
+    if let Err(error) = command::same_listeners(&context).await {
+        eprintln!("proxymanager: {error}");
+        return ExitCode::from(error.exit_code());
+    }
     let result = match command {
         OfRules::List => command::list(&context, format).await,
         OfRules::Status { rule: Some(rule) } => command::status(&context, &rule, format).await,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fault::FaultKind;
 use super::phase::{Phase, Step};
@@ -177,10 +177,20 @@ pub struct Snapshot {
     pub step: Step,
     pub at: Timestamp,
     pub resources: Vec<ResourceId>,
-    /// All problems, also while a rule that may wake is waking.
+    /// All problems, also while a rule that may wake is waking. Those that only newer code knows are passed over: each look
+    /// finds them anew.
+    #[serde(default, deserialize_with = "those_known")]
     pub problems: Vec<Problem>,
     /// Whether all routes lead to the backend, by our own writes or as seen.
     pub switched: bool,
+}
+
+fn those_known<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Problem>, D::Error> {
+    let all = Vec::<serde_json::Value>::deserialize(from)?;
+    Ok(all
+        .into_iter()
+        .filter_map(|one| serde_json::from_value(one).ok())
+        .collect())
 }
 
 /// The right to act on a rule, for a limited time.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::activity::floor;
+use super::phase::Phase;
 use super::record::Record;
 use super::rule::Rule;
+use super::seen::Wanted;
 use super::time::{Timestamp, after};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -42,6 +44,12 @@ impl DailyWakes {
 /// When requests can wake this rule again; none when they can now.
 pub fn used_up(now: Timestamp, rule: &Rule, record: &Record) -> Option<Timestamp> {
     let most = rule.policy.wakes_per_day?;
+    let stopped = record.last_stop.is_some_and(|stop| stop >= record.wanted_since);
+    let at_rest = matches!(record.snapshot.phase, Phase::Asleep | Phase::Misconfigured(_));
+    if record.wanted == Wanted::Asleep && !stopped && !at_rest {
+        // Who comes before the stop brings it back, which is no wake: `plan` judges, as it sees the machines.
+        return None;
+    }
     let left = record.woken_today.one_more(now, most);
     left.is_none().then(|| after(floor(now, DAY), DAY))
 }

@@ -50,6 +50,13 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             Some(name) => self.ledger.load(name).await?,
             None => None,
         };
+        // What is shown may be older than our last write: a later Tick will see.
+        if stored
+            .as_ref()
+            .is_some_and(|record| self.is_seen(record, route).is_err())
+        {
+            return Ok(());
+        }
         let now = self.clock.now();
         let held = match &stored {
             Some(record) => Some(lease::acquire(&self.ledger, record, &self.owner, now, after(now, LEASE)).await?),

@@ -28,6 +28,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         known: Option<&Counted>,
     ) -> Result<Observed, LedgerError> {
         let table = self.table().await?;
+        // Released while this look waited for its lease: what was found before that is no reason to act.
+        let rules = Rules::new(&table, &self.settings);
+        let managed = rules.get(&managed.rule.name).ok_or(LedgerError::Lost)?;
         let mut seen = self
             .observe_with(managed, record, &table, claimed(record, effort))
             .await?;

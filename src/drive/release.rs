@@ -6,11 +6,11 @@ use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
-use crate::domain::record::Record;
+use crate::domain::record::{DESCRIBE_IS_STALE_FOR, Record};
 use crate::domain::rule::{Action, GroupId, ResourceId, RouteId, RuleName, Side};
 use crate::domain::seen::Parked;
 use crate::domain::table::{ListenerRule, RouteTable};
-use crate::domain::time::after;
+use crate::domain::time::{after, since};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError, lease};
 use crate::rules::{Rules, side};
@@ -94,6 +94,21 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         result
     }
 
+    /// A route that was put on the waker a moment ago may still be shown on its backend. Who believed that would delete P
+    /// and forget the original while R has neither.
+    pub(super) fn is_seen(&self, record: &Record, route: &RouteId) -> Result<(), LedgerError> {
+        let flips = [record.flips.get(route), record.asked.get(route)].into_iter().flatten();
+        let now = self.clock.now();
+        let mut unseen = flips.filter(|flip| flip.side == Side::Waker && since(now, flip.at) < DESCRIBE_IS_STALE_FOR);
+        match unseen.next() {
+            None => Ok(()),
+            Some(_) => {
+                let words = format!("{route} was put on the waker less than a minute ago: run this again in a minute");
+                Err(Fault::new(FaultKind::Conflict, "elasticloadbalancing:ModifyRule", words).into())
+            }
+        }
+    }
+
     async fn put_back(&self, held: &Record, routes: &[RouteId]) -> Result<Released, LedgerError> {
         let table = self
             .read_table(
@@ -106,6 +121,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 return Err(LedgerError::Lost);
             }
             let left = self.one_unreleased(&table, Some(held), route);
+            if left.side == Side::Backend {
+                self.is_seen(held, route)?;
+            }
             match &left.original {
                 Ok(Some(original)) => self.gateway.flip_to_backend(route, original).await?,
                 Ok(None) => {}

@@ -8,7 +8,7 @@ use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::rule::RouteId;
-use crate::domain::table::RouteTable;
+use crate::domain::table::{ForwardedFor, RouteTable};
 use crate::domain::time::{Timestamp, after, since};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
@@ -96,6 +96,16 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             table.swept_at = swept_at.or(before.swept_at);
             table.names.clone_from(&before.names);
             table.ways.clone_from(&before.ways);
+        }
+        for listener in &mut table.listeners {
+            // A call that failed is no news.
+            if let Some(ForwardedFor::Unreadable(_)) = listener.forwarded_for {
+                let mut earlier = before.into_iter().flat_map(|table| &table.listeners);
+                let same = earlier.find(|one| one.load_balancer == listener.load_balancer);
+                if let Some(said) = same.and_then(|same| same.forwarded_for.clone()) {
+                    listener.forwarded_for = Some(said);
+                }
+            }
         }
         table.names = rules::names(&table, &self.settings);
         let known = before.map(|before| &before.loose);

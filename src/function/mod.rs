@@ -174,7 +174,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
                 }
             }
         };
-        if pressed && !asked.repeat {
+        if pressed {
+            // Also when it could not be noted: the page with its button comes back, and nothing speaks of a lost form.
             return pages::pressed(&asked);
         }
         let now = driver.clock.now();

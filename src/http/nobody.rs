@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     /// As these browsers, libraries and tools send it today: behind each may be somebody who waits.
-    const SOMEBODY: [&str; 14] = [
+    const SOMEBODY: [&str; 15] = [
         "",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36",
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36 Edg/142.0.0.0",
@@ -49,6 +49,8 @@ mod tests {
         "Go-http-client/1.1",
         "Slackbot 1.0 (+https://api.slack.com/robots)",
         "GitHub-Hookshot/abc1234",
+        // It delivers slash commands, and previews links under the same name.
+        "Mattermost-Bot/1.1",
         "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; Claude-User/1.0; +Claude-User@anthropic.com)",
     ];
 

@@ -39,8 +39,15 @@ pub fn asker(request: &AlbRequest) -> Asker {
     if is_ahead_of_time(request) || nobody::by_agent(agent).is_some() {
         return Asker::Nobody;
     }
+    // What Java's HttpURLConnection says that it takes; no browser does (OpenJDK, `HttpURLConnection.java`, acceptString).
+    let is_java = accept.starts_with("text/html, image/gif, image/jpeg, ");
     let reads = matches!(request.method.as_str(), "GET" | "HEAD" | "POST");
-    if reads && accept.contains("text/html") && !speaks_grpc(request) && !accept.contains("text/event-stream") {
+    if reads
+        && accept.contains("text/html")
+        && !is_java
+        && !speaks_grpc(request)
+        && !accept.contains("text/event-stream")
+    {
         Asker::Browser
     } else {
         Asker::Program

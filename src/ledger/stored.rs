@@ -88,6 +88,17 @@ mod tests {
     }
 
     #[test]
+    fn a_problem_that_only_later_code_knows_is_passed_over() {
+        let mut later: serde_json::Value = serde_json::from_str(RECORD).unwrap();
+        let problems = later["snapshot"]["problems"].as_array_mut().unwrap();
+        problems.push(serde_json::json!({ "of-a-later-version": { "why": "unknown" } }));
+        assert_eq!(
+            decode::<Record>("record", 1, &later.to_string()),
+            decode("record", 1, RECORD)
+        );
+    }
+
+    #[test]
     fn a_later_schema_is_refused_before_its_text_is_looked_at() {
         let error = decode::<Record>("rule#site", SCHEMA + 1, "not even JSON").unwrap_err();
         let expected = LedgerError::Newer {

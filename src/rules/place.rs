@@ -42,22 +42,51 @@ pub fn conditions(host: &str, path: Option<&str>) -> Vec<Condition> {
     std::iter::once(of_host).chain(of_path).collect()
 }
 
+/// The hosts or the paths that a listener rule names.
+fn values(rule: &ListenerRule, field: &str) -> Option<Vec<String>> {
+    let mut conditions = rule.conditions.iter();
+    let condition = conditions.find(|condition| condition.field.as_deref() == Some(field))?;
+    let config = match field {
+        "host-header" => condition.host_header_config.as_ref(),
+        _ => condition.path_pattern_config.as_ref(),
+    };
+    config
+        .and_then(|config| config.values.clone())
+        .or_else(|| condition.values.clone())
+}
+
+/// A text that a pattern fits.
+fn sample(pattern: &str) -> String {
+    pattern.replace(['*', '?'], "x")
+}
+
+fn get<'r>(host: &'r str, path: &'r str) -> Request<'r> {
+    Request {
+        method: "GET",
+        host,
+        path,
+        query: Query::Raw(""),
+        headers: &[],
+        source_ip: None,
+        seen: Seen::AtGateway,
+    }
+}
+
+/// Whether a site with these conditions would get requests that a listener rule is for. What cannot be told is taken for so.
+fn covers(site: &[Condition], rule: &ListenerRule) -> bool {
+    let Ok(site) = Matcher::new(site) else { return true };
+    let named = |field, otherwise: &str| values(rule, field).unwrap_or_else(|| vec![otherwise.to_owned()]);
+    let (hosts, paths) = (named("host-header", "x"), named("path-pattern", "/"));
+    let mut requests = hosts
+        .iter()
+        .flat_map(|host| paths.iter().map(move |path| (sample(host), sample(path))));
+    requests.any(|(host, path)| site.matches(&get(&host, &path)) != Verdict::No)
+}
+
 /// The listener rule with just these conditions.
 pub fn same_site<'l>(listener: &'l Listener, host: &str, path: Option<&str>) -> Option<&'l ListenerRule> {
     listener.rules.iter().find(|rule| {
-        let of = |field: &str| {
-            let condition = rule
-                .conditions
-                .iter()
-                .find(|condition| condition.field.as_deref() == Some(field))?;
-            let config = match field {
-                "host-header" => condition.host_header_config.as_ref(),
-                _ => condition.path_pattern_config.as_ref(),
-            };
-            config
-                .and_then(|config| config.values.clone())
-                .or_else(|| condition.values.clone())
-        };
+        let of = |field| values(rule, field);
         let only = |values: Option<Vec<String>>, value: &str, fold: bool| match values.as_deref() {
             Some([one]) => one == value || (fold && one.eq_ignore_ascii_case(value)),
             _ => false,
@@ -68,23 +97,15 @@ pub fn same_site<'l>(listener: &'l Listener, host: &str, path: Option<&str>) -> 
     })
 }
 
-/// A free priority for a rule of this site: before the first rule that gets its requests now, and otherwise after all, so
-/// that it takes no request from a rule that is there.
+/// A free priority for a rule of this site: before the first rule that gets its requests now, and otherwise after all; but
+/// behind every rule that is more special, which would get no request any more and sleep under its users.
 ///
 /// # Errors
 /// When there is no such priority.
 pub fn priority(listener: &Listener, host: &str, path: Option<&str>) -> Result<u32, NoPlace> {
-    let sample = |pattern: &str| pattern.replace(['*', '?'], "x");
+    let site = conditions(host, path);
     let (host, path) = (sample(host), path.map_or_else(|| "/".to_owned(), sample));
-    let request = Request {
-        method: "GET",
-        host: &host,
-        path: &path,
-        query: Query::Raw(""),
-        headers: &[],
-        source_ip: None,
-        seen: Seen::AtGateway,
-    };
+    let request = get(&host, &path);
     let rules = || listener.rules.iter().filter(|rule| rule.parks().is_none());
     let gets = |rule: &&ListenerRule| {
         Matcher::new(&rule.conditions).is_ok_and(|matcher| matcher.matches(&request) == Verdict::Yes)
@@ -94,9 +115,18 @@ pub fn priority(listener: &Listener, host: &str, path: Option<&str>) -> Result<u
         .filter(gets)
         .min_by_key(|rule| rule.priority);
     let taken = |priority: &u32| listener.rules.iter().any(|rule| rule.priority == Some(*priority));
+    let behind = |end: u32| {
+        let covered = rules()
+            .filter(|rule| covers(&site, rule))
+            .filter_map(|rule| rule.priority);
+        covered.filter(|priority| *priority < end).max().unwrap_or_default() + 1
+    };
     match first.and_then(|rule| Some((rule, rule.priority?))) {
         Some((rule, before)) => {
-            let free = (1..before).rev().find(|priority| !taken(priority));
+            let lowest = behind(before);
+            let wish = before.saturating_sub(STEP).max(lowest);
+            let free = (lowest..=wish).rev().chain(wish + 1..before);
+            let free = free.into_iter().find(|priority| *priority < before && !taken(priority));
             free.ok_or_else(|| NoPlace::Crowded {
                 before: rule.arn.clone(),
                 priority: before,
@@ -109,7 +139,7 @@ pub fn priority(listener: &Listener, host: &str, path: Option<&str>) -> Result<u
                 .max();
             let after = last.unwrap_or_default() + STEP;
             let free = (after..=LAST)
-                .chain((1..after.min(LAST + 1)).rev())
+                .chain((behind(LAST)..after.min(LAST + 1)).rev())
                 .find(|priority| !taken(priority));
             free.ok_or(NoPlace::Full)
         }
@@ -160,11 +190,37 @@ mod tests {
             rule(Some(50_000), "parked.invalid", None, &parked),
             rule(None, "", None, &[]),
         ]);
-        assert_eq!(priority(&there, "app.test", None), Ok(19));
-        assert_eq!(priority(&there, "*.app.test", None), Ok(19));
-        assert_eq!(priority(&there, "app.test", Some("/api/v1/*")), Ok(4));
+        assert_eq!(priority(&there, "app.test", None), Ok(10));
+        assert_eq!(priority(&there, "*.app.test", None), Ok(10));
+        assert_eq!(priority(&there, "app.test", Some("/api/v1/*")), Ok(1));
         assert_eq!(priority(&there, "new.example", None), Ok(40));
         assert_eq!(priority(&listener(Vec::new()), "a.test", None), Ok(10));
+    }
+
+    /// Red with the place right before the first that gets a sample of the site's requests.
+    #[test]
+    fn behind_what_is_more_special() {
+        let mut rules = vec![rule(Some(50_000), "*", None, &[])];
+        for (host, path) in [
+            ("app.test", Some("/api/*")),
+            ("app.test", None),
+            ("*.test", None),
+            ("new.test", None),
+        ] {
+            let place = priority(&listener(rules.clone()), host, path).unwrap();
+            rules.push(rule(Some(place), host, path, &[]));
+        }
+        let mut placed: Vec<_> = rules.iter().map(|rule| (rule.priority, rule.arn.0.as_str())).collect();
+        placed.sort();
+        let order: Vec<_> = placed.into_iter().map(|(_, of)| of).collect();
+        let before = |one: &str, other: &str| {
+            let place = |of: &str| order.iter().position(|at| *at == of);
+            assert!(place(one) < place(other), "{one} before {other}: {order:?}");
+        };
+        before("app.test/api/*", "app.test");
+        before("app.test", "*.test");
+        before("new.test", "*.test");
+        before("*.test", "*");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Taking the steps: looks, does the next thing, looks again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::package::Package;
@@ -60,6 +61,11 @@ pub enum UpgradeError {
     NothingBefore,
     #[error("there is no version {wanted}. Allowed: {known}")]
     NoSuchVersion { wanted: String, known: String },
+    #[error(
+        "version {version} has another environment than what is live, in {}: a version keeps the one it was published with. \
+         Nothing was changed; `--to {version}` goes back to it all the same", keys.join(", ")
+    )]
+    OtherEnvironment { version: String, keys: Vec<String> },
     #[error("Lambda is not done with the update yet")]
     Unfinished,
     #[error("{0}")]
@@ -196,6 +202,16 @@ pub async fn roll_back(lambda: &Lambda, target: &Target, to: Option<&str>) -> Re
     };
     if seen.live == wanted {
         return Ok(report);
+    }
+    let environment =
+        async |version: &str| Ok::<_, Fault>(lambda.read(&format!("{function}:{version}")).await?.environment);
+    let (then, now) = (environment(wanted).await?, environment(&seen.live).await?);
+    let keys: BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let keys = keys.into_iter().filter(|key| then.get(*key) != now.get(*key));
+    let keys: Vec<String> = keys.cloned().collect();
+    if to.is_none() && !keys.is_empty() {
+        let version = wanted.to_owned();
+        return Err(UpgradeError::OtherEnvironment { version, keys });
     }
     health(lambda, target, wanted).await?;
     report.warning = sound(lambda, target, wanted).await?.err();
