@@ -7,9 +7,10 @@ use super::{Driver, LEASE};
 use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
+use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::plan::{Event, EventKind};
-use crate::domain::record::Record;
-use crate::domain::rule::{RouteId, RuleName};
+use crate::domain::record::{DESCRIBE_IS_STALE_FOR, Record};
+use crate::domain::rule::{RouteId, RuleName, Side};
 use crate::domain::table::{ListenerRule, RouteTable};
 use crate::domain::time::{after, since};
 use crate::gateway::Gateway;
@@ -67,6 +68,21 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         match held {
             Some(held) => self.forget(&held, "its listener rule is no longer opted in").await,
             None => Ok(()),
+        }
+    }
+
+    /// A route that was put on the waker a moment ago may still be shown on its backend. Who believed that would delete P
+    /// and forget the original while R has neither.
+    pub(super) fn is_seen(&self, record: &Record, route: &RouteId) -> Result<(), LedgerError> {
+        let flips = [record.flips.get(route), record.asked.get(route)].into_iter().flatten();
+        let now = self.clock.now();
+        let mut unseen = flips.filter(|flip| flip.side == Side::Waker && since(now, flip.at) < DESCRIBE_IS_STALE_FOR);
+        match unseen.next() {
+            None => Ok(()),
+            Some(_) => {
+                let words = format!("{route} was put on the waker less than a minute ago: run this again in a minute");
+                Err(Fault::new(FaultKind::Conflict, "elasticloadbalancing:ModifyRule", words).into())
+            }
         }
     }
 

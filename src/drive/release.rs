@@ -6,11 +6,11 @@ use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
-use crate::domain::record::{DESCRIBE_IS_STALE_FOR, Record};
+use crate::domain::record::{Flip, Record};
 use crate::domain::rule::{Action, GroupId, ResourceId, RouteId, RuleName, Side};
 use crate::domain::seen::Parked;
 use crate::domain::table::{ListenerRule, RouteTable};
-use crate::domain::time::{after, since};
+use crate::domain::time::after;
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError, lease};
 use crate::rules::{Rules, side};
@@ -86,30 +86,15 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// [`LedgerError::Lost`] when another actor keeps the rule's lease; a [`FaultKind::Conflict`] when one of the routes is
     /// managed again or its original is nowhere; others as AWS answers.
     pub async fn release(&self, name: &RuleName, routes: &[RouteId]) -> Result<Released, LedgerError> {
-        let held = self.lease_of(name).await?;
-        let result = self.put_back(&held, routes).await;
+        let mut held = self.lease_of(name).await?;
+        let result = self.put_back(&mut held, routes).await;
         if result.is_err() {
             let _ = lease::release(&self.ledger, &held, &self.owner).await;
         }
         result
     }
 
-    /// A route that was put on the waker a moment ago may still be shown on its backend. Who believed that would delete P
-    /// and forget the original while R has neither.
-    pub(super) fn is_seen(&self, record: &Record, route: &RouteId) -> Result<(), LedgerError> {
-        let flips = [record.flips.get(route), record.asked.get(route)].into_iter().flatten();
-        let now = self.clock.now();
-        let mut unseen = flips.filter(|flip| flip.side == Side::Waker && since(now, flip.at) < DESCRIBE_IS_STALE_FOR);
-        match unseen.next() {
-            None => Ok(()),
-            Some(_) => {
-                let words = format!("{route} was put on the waker less than a minute ago: run this again in a minute");
-                Err(Fault::new(FaultKind::Conflict, "elasticloadbalancing:ModifyRule", words).into())
-            }
-        }
-    }
-
-    async fn put_back(&self, held: &Record, routes: &[RouteId]) -> Result<Released, LedgerError> {
+    async fn put_back(&self, held: &mut Record, routes: &[RouteId]) -> Result<Released, LedgerError> {
         let table = self
             .read_table(
                 self.ledger.load_table().await?.map(|stored| stored.table).as_ref(),
@@ -125,7 +110,13 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 self.is_seen(held, route)?;
             }
             match &left.original {
-                Ok(Some(original)) => self.gateway.flip_to_backend(route, original).await?,
+                Ok(Some(original)) => {
+                    self.gateway.flip_to_backend(route, original).await?;
+                    // Should the rest fail, the next run must not take this for a stale answer.
+                    let (side, at) = (Side::Backend, self.clock.now());
+                    held.asked.remove(route);
+                    held.flips.insert(route.clone(), Flip { side, at });
+                }
                 Ok(None) => {}
                 Err(()) => {
                     let words = format!("the original action of {route} is nowhere: set it by hand");
