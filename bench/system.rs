@@ -15,7 +15,7 @@ use crate::local_support::{
 use crate::report::{Report, median, percentile};
 use proxymanager::local::world::HealthState;
 
-const HAND_OVERS: u64 = 10;
+const HAND_OVERS: u64 = 5;
 
 fn sum(calls: &Calls) -> u64 {
     calls.values().sum()
