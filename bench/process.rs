@@ -30,7 +30,15 @@ impl Process {
         let (answered, answers) = channel();
         let (polled, first_poll) = channel();
         thread::spawn(move || serve(&listener, &next_event, &answered, &polled));
-        command.env("AWS_LAMBDA_RUNTIME_API", address.to_string());
+        // What a runtime reads at its start. Source: AWS Lambda developer guide, "Defined runtime environment variables".
+        command.envs([
+            ("AWS_LAMBDA_RUNTIME_API", address.to_string().as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "bench"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "1"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("AWS_LAMBDA_LOG_GROUP_NAME", "bench"),
+            ("AWS_LAMBDA_LOG_STREAM_NAME", "bench"),
+        ]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let begin = Instant::now();
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
