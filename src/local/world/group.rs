@@ -245,6 +245,7 @@ impl World {
                 }
             }
         }
+        self.advance_targets(now);
         Ok(())
     }
 
