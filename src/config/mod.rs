@@ -2,6 +2,12 @@
 
 pub mod branding;
 pub mod environment;
+#[cfg(feature = "proxy")]
+pub mod file;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod proxy_rules;
 pub mod tags;
 mod text;
 

@@ -33,6 +33,13 @@ struct State {
     history: BTreeMap<RuleName, BTreeMap<String, (Timestamp, String)>>,
 }
 
+/// What [`Memory::keep`] takes in.
+#[cfg(feature = "proxy")]
+pub(super) enum Kept {
+    Record(RuleName),
+    Table,
+}
+
 #[derive(Debug)]
 struct Item {
     version: u64,
@@ -50,6 +57,58 @@ impl Memory {
     /// An empty one.
     pub fn new() -> Self {
         Memory::default()
+    }
+
+    /// Takes in what was kept elsewhere, as it was written.
+    #[cfg(feature = "proxy")]
+    pub(super) fn keep(&self, what: Kept, version: u64, schema: u32, body: &str) {
+        let body = body.to_owned();
+        let item = Item { version, schema, body };
+        let mut state = self.state();
+        match what {
+            Kept::Record(rule) => drop(state.records.insert(rule, item)),
+            Kept::Table => {
+                let read_at = Timestamp::from_nanosecond(i128::from(version)).unwrap_or_default();
+                state.table = Some(Table { read_at, item });
+            }
+        }
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn keep_event(&self, rule: RuleName, key: String, at: Timestamp, body: &str) {
+        let mut state = self.state();
+        state
+            .history
+            .entry(rule)
+            .or_default()
+            .insert(key, (at, body.to_owned()));
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn has_event(&self, rule: &RuleName, key: &str) -> bool {
+        let state = self.state();
+        state.history.get(rule).is_some_and(|history| history.contains_key(key))
+    }
+
+    /// The version of a rule's record.
+    #[cfg(feature = "proxy")]
+    pub(super) fn version(&self, rule: &RuleName) -> Option<u64> {
+        self.state().records.get(rule).map(|item| item.version)
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn table_version(&self) -> Option<u64> {
+        self.state().table.as_ref().map(|table| table.item.version)
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn claims(&self) -> BTreeMap<ResourceId, Vec<RuleName>> {
+        self.state().claims.clone()
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn set_claims(&self, claims: BTreeMap<ResourceId, Vec<RuleName>>) {
+        self.state().claims = claims;
     }
 
     /// Every write below is one step, so what a panicking test left behind is whole.
