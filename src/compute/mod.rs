@@ -2,6 +2,10 @@
 
 #[cfg(feature = "aws")]
 pub mod ec2;
+#[cfg(feature = "proxy")]
+pub mod kinds;
+#[cfg(feature = "proxy")]
+pub mod program;
 
 use std::future::Future;
 

@@ -4,11 +4,10 @@
 //! | file | what |
 //! |---|---|
 //! | `records/RULE.json` | a rule's record |
-//! | `table.json` | the route table |
 //! | `claims.json` | which rules claim a machine |
 //! | `history/RULE.jsonl` | its history, a line for each event |
 //!
-//! Who renews the route table and how many requests are held is known to this process alone, which is the only one.
+//! The route table, who renews it and how many requests are held lives as long as this process, which is the only one.
 
 use std::future::Future;
 use std::io;
@@ -28,11 +27,10 @@ use crate::domain::table::RouteTable;
 use crate::domain::time::Timestamp;
 
 use super::folder::Folder;
-use super::memory::{Kept, Memory};
+use super::memory::Memory;
 use super::stored::{encode, event_key, unreadable};
 use super::{Ledger, LedgerError, StoredTable};
 
-const TABLE: &str = "table.json";
 const CLAIMS: &str = "claims.json";
 
 /// Clones share one folder.
@@ -50,9 +48,7 @@ struct Held {
 /// An item as it lies in its file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Stored<'a> {
-    /// Of which rule; of the table, none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rule: Option<RuleName>,
+    rule: RuleName,
     version: u64,
     schema: u32,
     #[serde(borrow)]
@@ -80,14 +76,7 @@ impl InFolder {
         for name in folder.list("records").map_err(|error| failed("records", error))? {
             let bytes = read(&folder, &name)?;
             let stored: Stored<'_> = parse(&name, &bytes)?;
-            let rule = stored.rule.ok_or_else(|| unreadable(&name, "it names no rule"))?;
-            memory.keep(Kept::Record(rule), stored.version, stored.schema, stored.body.get());
-        }
-        if let Some(bytes) = folder.get(TABLE).map_err(|error| failed(TABLE, error))? {
-            // Read from the gateway, not decided: what cannot be read of it is read there again.
-            if let Ok(stored) = parse::<Stored<'_>>(TABLE, &bytes) {
-                memory.keep(Kept::Table, stored.version, stored.schema, stored.body.get());
-            }
+            memory.keep(stored.rule, stored.version, stored.schema, stored.body.get());
         }
         if let Some(bytes) = folder.get(CLAIMS).map_err(|error| failed(CLAIMS, error))? {
             memory.set_claims(parse(CLAIMS, &bytes)?);
@@ -155,17 +144,17 @@ fn failed(what: &str, error: impl ToString) -> LedgerError {
     Fault::new(FaultKind::Other, &format!("ledger:{what}"), error.to_string()).into()
 }
 
-/// The text of a file with this item.
-fn file_of(rule: Option<&RuleName>, version: u64, schema: u32, body: String) -> Result<Vec<u8>, LedgerError> {
-    let body = RawValue::from_string(body).map_err(|error| unreadable("item", error))?;
-    let rule = rule.cloned();
+/// The text of a record's file.
+fn file_of(record: &Record) -> Result<Vec<u8>, LedgerError> {
+    let body = encode("record", record)?;
+    let body = RawValue::from_string(body).map_err(|error| unreadable("record", error))?;
     let stored = Stored {
-        rule,
-        version,
-        schema,
+        rule: record.rule.clone(),
+        version: record.version + 1,
+        schema: record.schema,
         body: &body,
     };
-    Ok(encode("item", &stored)?.into_bytes())
+    Ok(encode("record", &stored)?.into_bytes())
 }
 
 /// A file's name for a rule's name, which may have slashes and be as long as a file's name can be.
@@ -213,8 +202,7 @@ impl Ledger for InFolder {
                 return Err(LedgerError::Lost);
             }
             let name = format!("records/{}.json", file_name(&record.rule));
-            let body = encode(&name, &record)?;
-            let bytes = file_of(Some(&record.rule), record.version + 1, record.schema, body)?;
+            let bytes = file_of(&record)?;
             held.folder.put(&name, &bytes).map_err(|error| failed(&name, error))?;
             now(held.memory.store(&record))
         })
@@ -233,17 +221,8 @@ impl Ledger for InFolder {
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
         let table = table.clone();
-        self.step("table", move |held| {
-            // What was read can be read again, so memory may be ahead of the disk for once.
-            now(held.memory.store_table(&table))?;
-            let version = u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default();
-            if held.memory.table_version() != Some(version) {
-                return Ok(());
-            }
-            let bytes = file_of(None, version, table.schema, encode(TABLE, &table)?)?;
-            held.folder.put(TABLE, &bytes).map_err(|error| failed(TABLE, error))
-        })
-        .await
+        self.step("table", move |held| now(held.memory.store_table(&table)))
+            .await
     }
 
     async fn own(

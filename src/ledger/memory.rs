@@ -33,13 +33,6 @@ struct State {
     history: BTreeMap<RuleName, BTreeMap<String, (Timestamp, String)>>,
 }
 
-/// What [`Memory::keep`] takes in.
-#[cfg(feature = "proxy")]
-pub(super) enum Kept {
-    Record(RuleName),
-    Table,
-}
-
 #[derive(Debug)]
 struct Item {
     version: u64,
@@ -59,19 +52,11 @@ impl Memory {
         Memory::default()
     }
 
-    /// Takes in what was kept elsewhere, as it was written.
+    /// Takes in a record that was kept elsewhere, as it was written.
     #[cfg(feature = "proxy")]
-    pub(super) fn keep(&self, what: Kept, version: u64, schema: u32, body: &str) {
+    pub(super) fn keep(&self, rule: RuleName, version: u64, schema: u32, body: &str) {
         let body = body.to_owned();
-        let item = Item { version, schema, body };
-        let mut state = self.state();
-        match what {
-            Kept::Record(rule) => drop(state.records.insert(rule, item)),
-            Kept::Table => {
-                let read_at = Timestamp::from_nanosecond(i128::from(version)).unwrap_or_default();
-                state.table = Some(Table { read_at, item });
-            }
-        }
+        self.state().records.insert(rule, Item { version, schema, body });
     }
 
     #[cfg(feature = "proxy")]
@@ -94,11 +79,6 @@ impl Memory {
     #[cfg(feature = "proxy")]
     pub(super) fn version(&self, rule: &RuleName) -> Option<u64> {
         self.state().records.get(rule).map(|item| item.version)
-    }
-
-    #[cfg(feature = "proxy")]
-    pub(super) fn table_version(&self) -> Option<u64> {
-        self.state().table.as_ref().map(|table| table.item.version)
     }
 
     #[cfg(feature = "proxy")]
