@@ -85,3 +85,25 @@ impl Compute for Kinds {
         outcome
     }
 }
+
+/// Where a resource is whose place needs no asking.
+pub fn local_host(id: &ResourceId) -> Option<&'static str> {
+    id.0.starts_with(PREFIX).then_some("127.0.0.1")
+}
+
+impl Kinds {
+    /// The addresses of these machines in the network of the proxy; one that has none at present is left out.
+    ///
+    /// # Errors
+    /// When AWS cannot be asked.
+    pub async fn hosts(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
+        let mut hosts = Vec::new();
+        for (kind, some) in sorted(ids) {
+            match kind {
+                Kind::Program => hosts.extend(some.into_iter().filter_map(|id| Some((id.clone(), local_host(&id)?.to_owned())))),
+                Kind::Ec2 => hosts.extend(self.ec2()?.addresses(&some).await?),
+            }
+        }
+        Ok(hosts)
+    }
+}

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod alb;
+#[cfg(feature = "proxy")]
+pub mod envoy;
 
 use std::future::Future;
 
