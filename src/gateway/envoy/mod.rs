@@ -3,6 +3,7 @@
 //! No byte between a client and an awake rule passes through here. Types of Envoy's API never leave this folder.
 
 mod access;
+pub mod admin;
 mod authz;
 mod delta;
 mod doorbell;
@@ -10,6 +11,7 @@ mod hub;
 mod load;
 mod names;
 mod plane;
+pub mod process;
 mod server;
 mod snapshot;
 mod view;
