@@ -2,8 +2,17 @@
 //!
 //! No byte between a client and an awake rule passes through here. Types of Envoy's API never leave this folder.
 
+mod access;
+pub mod admin;
+mod authz;
+mod delta;
+mod doorbell;
+mod hub;
+mod load;
 mod names;
 mod plane;
+pub mod process;
+mod server;
 mod snapshot;
 mod view;
 mod wire;

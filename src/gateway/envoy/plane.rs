@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +10,15 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::hub::Hub;
+use super::server;
 use super::view::{CheckedRequest, Ring, Verdict, View};
 use crate::clock::Clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
+
+/// Accesses that wait to be read; more are dropped.
+const ACCESSES: usize = 10_000;
 
 /// Who decides about a held request.
 pub trait Judge: Send + Sync + 'static {
@@ -65,27 +71,35 @@ pub struct Signals {
 }
 
 /// The control plane of one Envoy. Dropped, it closes its sockets; Envoy goes on with what it has.
-#[derive(Debug)]
-pub struct Plane {}
+pub struct Plane {
+    hub: Arc<Hub>,
+    usage: SocketAddr,
+}
 
 impl Plane {
-    /// Listens. Until the first [`Plane::publish`] nothing is answered, so that Envoy keeps what it has.
+    /// Listens. Until the first [`Plane::publish`] nothing is told, so that Envoy keeps what it has.
     ///
     /// # Errors
     /// A socket cannot be had; said with its address.
-    pub async fn start<J: Judge, C: Clock + Send + Sync + 'static>(
+    pub async fn start<J: Judge, C: Clock + Send + 'static>(
         places: Places,
         judge: J,
         clock: C,
-    ) -> std::io::Result<(Plane, Signals)> {
-        let _ = (places, Arc::new(judge), clock);
-        todo!("the server")
+    ) -> io::Result<(Plane, Signals)> {
+        let (ring, rings) = mpsc::unbounded_channel();
+        let (access, accesses) = mpsc::channel(ACCESSES);
+        let hub = Arc::new(Hub::new(ring, access, move || clock.now()));
+        let named = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+        let usage = server::serve_usage(places.usage, &hub, places.load_interval)
+            .await
+            .map_err(named(places.usage.to_string()))?;
+        server::serve_control(&places.xds, &hub, Arc::new(judge)).map_err(named(places.xds.display().to_string()))?;
+        Ok((Plane { hub, usage }, Signals { rings, accesses }))
     }
 
-    /// Replaces everything that Envoy is told. The same view again changes nothing.
+    /// Replaces everything that Envoy is told. The same view again changes nothing and is the same version.
     pub fn publish(&self, view: &View) -> Version {
-        let _ = view;
-        todo!("the server")
+        self.hub.publish(view)
     }
 
     /// Ends when Envoy has acknowledged everything of this version or a later one, removals included; with
@@ -94,46 +108,59 @@ impl Plane {
     /// # Errors
     /// [`NotAcked`]. Without a connection it fails at once; when the connection is lost meanwhile, then.
     pub async fn acked(&self, version: Version) -> Result<(), NotAcked> {
-        let _ = version;
-        todo!("the server")
+        self.hub.acked(version, |_| true).await
     }
 
-    /// Like [`Plane::acked`], but only of what concerns this rule: another rule's refused listener does not matter.
+    /// Like [`Plane::acked`], but another rule's refusal does not matter; that of something shared does.
     ///
     /// # Errors
     /// As [`Plane::acked`].
     pub async fn rule_acked(&self, version: Version, rule: &RuleName) -> Result<(), NotAcked> {
-        let _ = (version, rule);
-        todo!("the server")
+        let concerns = |rejection: &Rejection| rejection.rule.as_ref().is_none_or(|of| of == rule);
+        self.hub.acked(version, concerns).await
     }
 
     /// What Envoy refuses at present.
     pub fn rejections(&self) -> Vec<Rejection> {
-        todo!("the server")
+        self.hub.rejections()
     }
 
     /// Whether Envoy is connected.
     pub fn connected(&self) -> bool {
-        todo!("the server")
+        self.hub.connected()
     }
 
-    /// What has been reported, oldest first, of the last 25 hours.
+    /// What has been reported in the last 25 hours.
     pub fn loads(&self) -> Loads {
-        todo!("the server")
+        self.hub.with_book(|book| book.read())
     }
 
     /// Where load reports and access logs are taken, with the port the kernel chose.
     pub fn usage_address(&self) -> SocketAddr {
-        todo!("the server")
+        self.usage
     }
 }
 
-/// Load reports, by minute-independent intervals.
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.hub.close();
+    }
+}
+
+impl std::fmt::Debug for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plane")
+            .field("usage", &self.usage)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Load reports.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Loads {
-    /// Time that reports cover, gaps left out: consecutive reports are joined. What is not in here is unknown.
+    /// The time that reports cover, oldest first, without gaps. What is not in here is unknown.
     pub covered: Vec<Covered>,
-    /// Per rule, only reports in which something was issued or in progress.
+    /// What was issued or in progress, oldest first; entries of one rule may overlap by a moment.
     pub rules: BTreeMap<RuleName, Vec<Load>>,
     /// When the stream was lost; nothing while it is there.
     pub lost: Option<Timestamp>,
@@ -146,14 +173,14 @@ pub struct Covered {
     pub to: Timestamp,
 }
 
-/// One rule in one report: requests and TCP connections alike.
+/// One rule in one report, or in those of a minute: requests and TCP connections alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub from: Timestamp,
     pub to: Timestamp,
     /// Begun in this time.
     pub issued: u64,
-    /// Under way at its end.
+    /// Under way at the end of a report; of several reports the most.
     pub in_progress: u64,
 }
 
@@ -163,9 +190,10 @@ pub struct Access {
     /// Nothing when it never got as far as a rule.
     pub rule: Option<RuleName>,
     pub kind: AccessKind,
-    pub at: Timestamp,
+    /// When the connection began.
+    pub began: Timestamp,
     pub source: Option<IpAddr>,
-    /// Since the beginning of the connection.
+    /// Since then.
     pub lasted: Duration,
     /// From the client.
     pub received: u64,

@@ -101,7 +101,7 @@ pub fn replies() -> LocalReplyConfig {
             ),
             body_format_override: Some(SubstitutionFormatString {
                 content_type: "text/plain; charset=utf-8".to_owned(),
-                format: Some(Format::TextFormat("%LOCAL_REPLY_BODY%".to_owned())),
+                format: inline(b"%LOCAL_REPLY_BODY%").map(Format::TextFormatSource),
                 ..Default::default()
             }),
             headers_to_add: vec![header("retry-after", "5"), header("cache-control", "no-store")],

@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::access_loggers::grpc::v3::{
 };
 use envoy_types::pb::google::protobuf::Any;
 
-use super::super::wire::{USAGE, any, duration, grpc, reconnect};
+use super::super::wire::{USAGE, any, grpc, reconnect};
 
 /// How often a connection that lasts is named.
 pub const PERIOD: Duration = Duration::from_secs(60);

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::Any;
 use sha2::{Digest, Sha256};
 
+pub(super) use self::cluster::of_tcp as cluster_of_tcp;
+pub(super) use self::hold::CLUSTER as CONTEXT;
 use super::view::View;
 use crate::domain::rule::RuleName;
 
