@@ -62,9 +62,14 @@ impl Ec2 {
             pages.map_err(|error| fault(DESCRIBE, error))
         });
         let pages = answer.await?;
-        let instances = pages.iter().flat_map(|page| page.reservations()).flat_map(|one| one.instances());
+        let instances = pages
+            .iter()
+            .flat_map(|page| page.reservations())
+            .flat_map(|one| one.instances());
         let found = instances.filter_map(|one| Some((one.instance_id()?, one.private_ip_address()?)));
-        Ok(found.map(|(id, address)| (ResourceId(id.to_owned()), address.to_owned())).collect())
+        Ok(found
+            .map(|(id, address)| (ResourceId(id.to_owned()), address.to_owned()))
+            .collect())
     }
 
     /// By filter, not by id: an id that does not exist is missing in the answer instead of failing the call.
