@@ -103,7 +103,8 @@ pub fn read(file: &Path) -> Result<ProxyConfig, ProxyError> {
     let text = text.map_err(|error| {
         ProxyError::Configuration(format!("{}: {error}; name the file with --config", file.display()))
     })?;
-    ProxyConfig::read(file, &text).map_err(|errors| ProxyError::Configuration(errors.to_string()))
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    ProxyConfig::read(&file, &text).map_err(|errors| ProxyError::Configuration(errors.to_string()))
 }
 
 pub async fn proxy(args: Proxy, format: Format) -> ExitCode {
