@@ -1,6 +1,8 @@
 //! Envoy, the control plane in this process, and machines that are tasks of the test.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod web;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
