@@ -68,6 +68,23 @@ impl Alb {
         Ok(rule.actions().iter().map(actions::from_sdk).collect())
     }
 
+    /// Whether it is opted in by its tags as they are now.
+    async fn is_managed_now(&self, route: &RouteId) -> Result<bool, Fault> {
+        let tags = read::tags_of(&self.client, vec![route.0.clone()]).await?;
+        Ok(tags.values().any(|tags| tags.contains_key(TAG_IDLE)))
+    }
+
+    /// The table may be older than a release, after which nobody would lead the route back or delete its P.
+    async fn must_be_managed(&self, operation: &str, route: &RouteId) -> Result<(), Fault> {
+        match self.is_managed_now(route).await? {
+            true => Ok(()),
+            false => {
+                let words = format!("{route} is no longer managed");
+                Err(Fault::new(FaultKind::Conflict, operation, words))
+            }
+        }
+    }
+
     /// Only the actions are sent: what is left out of ModifyRule stays as it is.
     async fn write(&self, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let actions: Result<Vec<_>, _> = actions
@@ -119,14 +136,14 @@ impl Gateway for Alb {
 
     async fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let backend = self.backend(park::CREATE_RULE, route, actions)?;
+        self.must_be_managed(park::CREATE_RULE, route).await?;
         self.park_action(table, route, backend).await
     }
 
     async fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> Result<(), Fault> {
         match self.actions_of(route).await {
             Ok(current) => {
-                let tags = read::tags_of(&self.client, vec![route.0.clone()]).await?;
-                if tags.values().any(|tags| tags.contains_key(TAG_IDLE)) {
+                if self.is_managed_now(route).await? {
                     let words = format!("{route} is managed again");
                     return Err(Fault::new(FaultKind::Conflict, MODIFY_RULE, words));
                 }
@@ -158,6 +175,7 @@ impl Gateway for Alb {
             return Err(conflict(words));
         }
         self.backend(MODIFY_RULE, route, &current)?;
+        self.must_be_managed(MODIFY_RULE, route).await?;
         self.write(route, &pointed_at_waker(&current, waker)).await
     }
 
