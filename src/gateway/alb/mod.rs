@@ -21,7 +21,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::aws::fault;
+use crate::aws::{Lazy, fault};
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
 use crate::domain::seen::GroupHealth;
@@ -36,7 +36,7 @@ const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
 /// The adapter to the listeners that are watched.
 #[derive(Debug)]
 pub struct Alb {
-    client: aws_sdk_elasticloadbalancingv2::Client,
+    client: Lazy<aws_sdk_elasticloadbalancingv2::Client>,
     listeners: Vec<String>,
     wakers: Vec<GroupId>,
     /// Which waker serves which load balancer, once it is known for all.
@@ -49,7 +49,11 @@ impl Alb {
     /// `listeners` are ARNs; `wakers` the waker target groups by ARN or name, one per load balancer. A single one serves
     /// every listener.
     /// Makes no call.
-    pub fn new(client: aws_sdk_elasticloadbalancingv2::Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
+    pub fn new(
+        client: Lazy<aws_sdk_elasticloadbalancingv2::Client>,
+        listeners: Vec<String>,
+        wakers: Vec<GroupId>,
+    ) -> Self {
         Alb {
             client,
             listeners,
