@@ -15,7 +15,7 @@ use crate::compute::kinds::Kinds;
 use crate::compute::program::Programs;
 use crate::config::Environment;
 use crate::config::proxy::{Certificate, ProxyConfig, ProxyLedger};
-use crate::drive::{Driver, TABLE_AGE};
+use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{self, Places, Plane, Signals};
 use crate::ledger::Ledger;
@@ -50,6 +50,12 @@ const MAX_CONNECTIONS: u64 = 100_000;
 pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if envoy.is_none() && config.usage_port == 0 {
+        return Err(
+            "usageTrackingPort = 0 needs --envoy: an Envoy of its own has to know where to report after a restart"
+                .to_owned(),
+        );
     }
     let state = match &config.ledger {
         ProxyLedger::File { folder } => folder.clone(),
@@ -91,7 +97,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        ec2: aws.as_ref().map(|aws| Ec2::new(aws.ec2())),
+        ec2: aws.as_ref().map(|aws| Arc::new(Ec2::new(aws.ec2()))),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
@@ -103,6 +109,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
             clock: SystemClock,
             settings: settings(&config, table_age),
             owner: owner(what),
+            recent: Recent::default(),
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
