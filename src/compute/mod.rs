@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod ec2;
+#[cfg(feature = "proxy")]
+pub mod rds;
 
 use std::future::Future;
 

@@ -1,6 +1,8 @@
 //! Configuration: text in, types out. Pure; whatever is wrong is told all at once, each with its key.
 
 pub mod branding;
+#[cfg(feature = "proxy")]
+pub mod certificate;
 pub mod environment;
 pub mod tags;
 mod text;
