@@ -27,6 +27,8 @@ pub mod ledger;
 pub mod local;
 #[cfg(feature = "page")]
 pub mod page;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 pub mod rules;
 #[cfg(feature = "aws")]
 pub mod telemetry;

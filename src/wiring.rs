@@ -6,7 +6,8 @@ use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
 use crate::config::environment::{LedgerChoice, Settings};
 use crate::config::{ConfigErrors, Lookup};
-use crate::drive::Driver;
+use crate::domain::record::DESCRIBE_IS_STALE_FOR;
+use crate::drive::{Driver, TABLE_AGE};
 use crate::gateway::alb::Alb;
 use crate::ledger::dynamodb::DynamoDb;
 use crate::rules::RuleSettings;
@@ -35,6 +36,8 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             settle,
             idle_min,
             metrics_delay,
+            describe_delay: DESCRIBE_IS_STALE_FOR,
+            table_age: TABLE_AGE,
         },
         owner,
     }

@@ -47,6 +47,26 @@ impl Ec2 {
         Ec2 { client }
     }
 
+    /// The private addresses of these instances; one that has none at present, or is unknown, is left out.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    #[cfg(feature = "proxy")]
+    pub async fn addresses(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
+        let values = ids.iter().map(|id| id.0.clone()).collect();
+        let filter = Filter::builder().name("instance-id").set_values(Some(values)).build();
+        let call = self.client.describe_instances().filters(filter);
+        let answer = in_time(DESCRIBE, async {
+            let pages = call.into_paginator().send();
+            let pages: Result<Vec<_>, _> = pages.collect().await;
+            pages.map_err(|error| fault(DESCRIBE, error))
+        });
+        let pages = answer.await?;
+        let instances = pages.iter().flat_map(|page| page.reservations()).flat_map(|one| one.instances());
+        let found = instances.filter_map(|one| Some((one.instance_id()?, one.private_ip_address()?)));
+        Ok(found.map(|(id, address)| (ResourceId(id.to_owned()), address.to_owned())).collect())
+    }
+
     /// By filter, not by id: an id that does not exist is missing in the answer instead of failing the call.
     async fn describe_all(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
         let mut found = HashMap::new();

@@ -3,6 +3,10 @@
 #[cfg(feature = "aws")]
 pub mod ec2;
 #[cfg(feature = "proxy")]
+pub mod kinds;
+#[cfg(feature = "proxy")]
+pub mod program;
+#[cfg(feature = "proxy")]
 pub mod rds;
 
 use std::future::Future;

@@ -374,7 +374,7 @@ fn is_of_aws(url: &str) -> bool {
 }
 
 /// DynamoDB developer guide, "Naming rules".
-fn is_table_name(name: &str) -> bool {
+pub(super) fn is_table_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (3..=255).contains(&name.len()) && name.bytes().all(fits)
 }

@@ -4,6 +4,12 @@ pub mod branding;
 #[cfg(feature = "proxy")]
 pub mod certificate;
 pub mod environment;
+#[cfg(feature = "proxy")]
+pub mod file;
+#[cfg(feature = "proxy")]
+pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod proxy_rules;
 pub mod tags;
 mod text;
 

@@ -80,6 +80,15 @@ const ALL: [&str; 19] = [
 /// In the documentation, but not acted on yet: a rule that relies on one of these is not stopped.
 const NOT_YET: [&str; 3] = [SCHEDULE, DEPENDS_ON, ALSO];
 
+/// What the policy of a rule is made of, without the prefix: what a rule file of the proxy may say of it.
+#[cfg(feature = "proxy")]
+pub(super) fn policy_words() -> impl Iterator<Item = &'static str> {
+    let not_policy = [NAME, PARKS, MANAGED];
+    ALL.into_iter()
+        .filter(move |key| !not_policy.contains(key))
+        .map(|key| &key[PREFIX.len()..])
+}
+
 /// The longest `autostopping:idle`.
 pub const IDLE_MAX: Duration = Duration::from_secs(24 * 3600);
 
@@ -116,6 +125,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         confirm,
         wakes_per_day,
         metrics_delay,
+        describe_delay,
         ..
     } = Policy::new(IDLE_MAX, settle);
     let policy = Policy {
@@ -156,6 +166,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
             .unwrap_or(wakes_per_day),
         settle,
         metrics_delay,
+        describe_delay,
     };
     if let Some(both) = policy
         .wake_paths
@@ -353,10 +364,10 @@ fn prefixes(text: &str) -> Option<Vec<PathPrefix>> {
         .map(|prefixes| prefixes.into_iter().collect())
 }
 
-const ALLOWED_NAMES: &str = "1 to 128 letters (a-z, A-Z), digits and _./-, a letter or digit first";
+pub(super) const ALLOWED_NAMES: &str = "1 to 128 letters (a-z, A-Z), digits and _./-, a letter or digit first";
 
 /// No spaces, because lists of names are separated by them; ASCII, because two names that look alike must be alike.
-fn is_name(text: &str) -> Option<()> {
+pub(super) fn is_name(text: &str) -> Option<()> {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte);
     let right = NAME_LENGTHS.contains(&text.len())
         && text.bytes().all(fits)

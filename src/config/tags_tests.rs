@@ -143,6 +143,7 @@ fn every_tag_is_read() {
         wakes_per_day: Some(12),
         settle: SETTLE,
         metrics_delay: METRICS_DELAY,
+        describe_delay: crate::domain::record::DESCRIBE_IS_STALE_FOR,
     };
     assert_eq!(policy, expected);
 }
@@ -365,6 +366,7 @@ prop_compose! {
             wakes_per_day,
             settle: SETTLE,
             metrics_delay: METRICS_DELAY,
+        describe_delay: crate::domain::record::DESCRIBE_IS_STALE_FOR,
         }
     }
 }

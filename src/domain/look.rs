@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::phase::Phase;
 use super::plan::{Action, Event, EventKind};
 use super::policy::Needed;
-use super::record::{Attempt, DESCRIBE_IS_STALE_FOR, FIRST_PAUSE, Failure, Flip, LONGEST_PAUSE, Record};
+use super::record::{Attempt, FIRST_PAUSE, Failure, Flip, LONGEST_PAUSE, Record};
 use super::rule::{Action as ListenerAction, Problem, ResourceId, Rule, Side, final_action, with_final};
 use super::seen::{Fact, GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen};
 use super::time::{Timestamp, after, backoff, since};
@@ -100,7 +100,7 @@ impl<'a> Look<'a> {
 
     /// So recently that a Describe may not show it yet.
     pub(super) fn lately(&self, at: Timestamp) -> bool {
-        since(self.now, at) < DESCRIBE_IS_STALE_FOR
+        since(self.now, at) < self.rule.policy.describe_delay
     }
 
     /// A stop was asked for after this machine's last start and may be on its way, although it still looks alive.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::path::PathPrefix;
+use super::record::DESCRIBE_IS_STALE_FOR;
 
 /// How late AWS's metrics are taken to be at most. How late they can be is not documented.
 pub const METRICS_DELAY: Duration = Duration::from_secs(3 * 60);
@@ -41,6 +42,8 @@ pub struct Policy {
     pub settle: Duration,
     /// The newest metrics are ignored: they may be incomplete (`AUTOSTOPPING_METRICS_DELAY`).
     pub metrics_delay: Duration,
+    /// How long after a call of ours what the services say may still be from before it.
+    pub describe_delay: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,6 +86,7 @@ impl Policy {
             wakes_per_day: None,
             settle,
             metrics_delay: METRICS_DELAY,
+            describe_delay: DESCRIBE_IS_STALE_FOR,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
 use crate::domain::activity::Counted;
+use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::record::Record;
 use crate::domain::rule::{Action, GroupId, Problem, ResourceId, RouteId, RuleName, Side, final_action};
 use crate::domain::seen::{GroupHealth, Parked, RouteSeen, Seen};
@@ -57,12 +58,32 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         };
         let mut seen = self.observe_with(&managed, record, &table, None).await?;
         seen.counted = counted;
-        match read.and(self.ways_here(&table).await) {
+        let known = match self.unused(record, &seen).await {
+            Ok(()) => read.and(self.ways_here(&table).await),
+            Err(fault) => Err(fault),
+        };
+        match known {
             Ok(here) => add_ways(&mut seen, |machine| here.get(machine).cloned()),
             // Without an answer nobody can tell that the machines are not in use.
             Err(fault) => seen.health = Err(fault),
         }
         Ok(Some((managed, Observed { seen, table })))
+    }
+
+    /// An error when the gateway itself still sees use of a rule that was found idle. What sleeps by somebody's word does so
+    /// whoever is there.
+    async fn unused(&self, record: &Record, seen: &Seen) -> Result<(), Fault> {
+        let (Some(_), Ok(groups)) = (record.prove_from, &seen.health) else {
+            return Ok(());
+        };
+        let groups: Vec<GroupId> = groups.iter().map(|group| group.id.clone()).collect();
+        match self.gateway.under_way(&groups).await? {
+            None | Some(0) => Ok(()),
+            Some(many) => {
+                let words = format!("{many} requests or connections are still under way");
+                Err(Fault::new(FaultKind::Conflict, "gateway:under-way", words))
+            }
+        }
     }
 
     async fn observe_with(

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::Driver;
 use super::loose::loose;
-use super::{Driver, TABLE_AGE};
 use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
@@ -21,7 +21,7 @@ const FIRST_TABLE_LOOKS: u32 = 15;
 const FIRST_TABLE_PAUSE: Duration = Duration::from_millis(200);
 
 impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
-    /// The route table, renewed when it is older than [`TABLE_AGE`] and nobody else is at it. An older table is served
+    /// The route table, renewed when it is older than the settings allow and nobody else is at it. An older table is served
     /// when the load balancer cannot be read: conditions seldom change, and every write re-reads its rule.
     pub(super) async fn table(&self) -> Result<RouteTable, LedgerError> {
         self.renewed(None).await
@@ -42,11 +42,14 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         let stored = self.ledger.load_table().await?.map(|stored| stored.table);
         let now = self.clock.now();
         if let Some(table) = &stored
-            && since(now, table.read_at) < TABLE_AGE
+            && since(now, table.read_at) < self.settings.table_age
         {
             return Ok(table.clone());
         }
-        let mine = self.ledger.claim_table(&self.owner, now, after(now, TABLE_AGE)).await?;
+        let mine = self
+            .ledger
+            .claim_table(&self.owner, now, after(now, self.settings.table_age))
+            .await?;
         match (stored, mine) {
             (Some(table), false) => Ok(table),
             (None, false) => self.first_table().await,

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 pub mod alb;
+#[cfg(feature = "proxy")]
+pub mod envoy;
 
 use std::future::Future;
 
@@ -58,4 +60,10 @@ pub trait Gateway: Sync {
     /// one of these does (same groups, weights and stickiness), somebody else has changed it, nothing is written and the
     /// fault is a `Conflict`.
     fn flip_to_backend(&self, route: &RouteId, actions: &[Action]) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// How many requests and connections are under way to these groups right now; none from a gateway that cannot tell.
+    fn under_way(&self, groups: &[GroupId]) -> impl Future<Output = Result<Option<u64>, Fault>> + Send {
+        let _ = groups;
+        async { Ok(None) }
+    }
 }

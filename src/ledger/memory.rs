@@ -52,6 +52,45 @@ impl Memory {
         Memory::default()
     }
 
+    /// Takes in a record that was kept elsewhere, as it was written.
+    #[cfg(feature = "proxy")]
+    pub(super) fn keep(&self, rule: RuleName, version: u64, schema: u32, body: &str) {
+        let body = body.to_owned();
+        self.state().records.insert(rule, Item { version, schema, body });
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn keep_event(&self, rule: RuleName, key: String, at: Timestamp, body: &str) {
+        let mut state = self.state();
+        state
+            .history
+            .entry(rule)
+            .or_default()
+            .insert(key, (at, body.to_owned()));
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn has_event(&self, rule: &RuleName, key: &str) -> bool {
+        let state = self.state();
+        state.history.get(rule).is_some_and(|history| history.contains_key(key))
+    }
+
+    /// The version of a rule's record.
+    #[cfg(feature = "proxy")]
+    pub(super) fn version(&self, rule: &RuleName) -> Option<u64> {
+        self.state().records.get(rule).map(|item| item.version)
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn claims(&self) -> BTreeMap<ResourceId, Vec<RuleName>> {
+        self.state().claims.clone()
+    }
+
+    #[cfg(feature = "proxy")]
+    pub(super) fn set_claims(&self, claims: BTreeMap<ResourceId, Vec<RuleName>>) {
+        self.state().claims = claims;
+    }
+
     /// Every write below is one step, so what a panicking test left behind is whole.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

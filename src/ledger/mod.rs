@@ -2,6 +2,10 @@
 
 #[cfg(feature = "aws")]
 pub mod dynamodb;
+#[cfg(feature = "proxy")]
+pub mod file;
+#[cfg(feature = "proxy")]
+pub mod folder;
 pub mod lease;
 pub mod memory;
 mod stored;

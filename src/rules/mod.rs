@@ -21,6 +21,10 @@ pub struct RuleSettings {
     pub settle: Duration,
     pub idle_min: Duration,
     pub metrics_delay: Duration,
+    /// How long after a call of ours what the services say may still be from before it.
+    pub describe_delay: Duration,
+    /// The route table is read again when it is older.
+    pub table_age: Duration,
 }
 
 /// The rules of a route table, ready to look requests up.
@@ -151,6 +155,7 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_
     let (tags, mut problems) = tags::merge(tags);
     let (mut policy, unreadable) = tags::policy(&tags, settings.settle, settings.idle_min);
     policy.metrics_delay = settings.metrics_delay;
+    policy.describe_delay = settings.describe_delay;
     problems.extend(unreadable);
     for (listener, route) in routes {
         problems.extend(problems_of(listener, route, index));

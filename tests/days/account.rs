@@ -4,9 +4,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use proxymanager::domain::record::DESCRIBE_IS_STALE_FOR;
 use proxymanager::domain::rule::{GroupId, ResourceId, RuleName};
 use proxymanager::domain::seen::{Stimulus, Wanted};
-use proxymanager::drive::{Driver, Effort};
+use proxymanager::drive::{Driver, Effort, TABLE_AGE};
 use proxymanager::ledger::Ledger;
 use proxymanager::local::world::{Effect, Failure, Power};
 use proxymanager::rules::{Managed, RuleSettings, Rules};
@@ -38,6 +39,8 @@ impl Account {
             settle: SETTLE,
             idle_min: Duration::from_secs(5 * 60),
             metrics_delay: METRICS_DELAY,
+            describe_delay: DESCRIBE_IS_STALE_FOR,
+            table_age: TABLE_AGE,
         };
         let account = Arc::new(Account {
             time: time.clone(),

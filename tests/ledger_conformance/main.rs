@@ -1,4 +1,4 @@
-//! What every ledger promises, asked of each of them: the one in memory, and DynamoDB as moto speaks it.
+//! What every ledger promises, asked of each of them: the one in memory, the one in a folder, and DynamoDB as moto speaks it.
 
 mod database;
 #[path = "../support/moto.rs"]
@@ -21,6 +21,8 @@ use proxymanager::domain::rule::{ResourceId, RuleName};
 use proxymanager::domain::table::RouteTable;
 use proxymanager::domain::time::{Timestamp, after};
 use proxymanager::ledger::dynamodb::DynamoDb;
+use proxymanager::ledger::file::InFolder;
+use proxymanager::ledger::folder::Folder;
 use proxymanager::ledger::memory::Memory;
 use proxymanager::ledger::{Ledger, LedgerError, lease};
 
@@ -36,6 +38,30 @@ impl Shared for Memory {
     type Ledger = Memory;
     fn open(&self) -> Memory {
         self.clone()
+    }
+}
+
+/// A folder, which one process has and its tasks share.
+struct OneFolder {
+    ledger: InFolder,
+    _place: tempfile::TempDir,
+}
+
+impl OneFolder {
+    fn new() -> Self {
+        let place = tempfile::TempDir::new().unwrap();
+        let folder = Folder::open(place.path()).unwrap();
+        OneFolder {
+            ledger: InFolder::open(Arc::new(folder)).unwrap(),
+            _place: place,
+        }
+    }
+}
+
+impl Shared for OneFolder {
+    type Ledger = InFolder;
+    fn open(&self) -> InFolder {
+        self.ledger.clone()
     }
 }
 
@@ -163,6 +189,9 @@ macro_rules! each_keeps {
     ($($promise:ident)*) => {
         mod memory {
             $(#[test] fn $promise() { super::promises::$promise(&super::Memory::default()); })*
+        }
+        mod file {
+            $(#[test] fn $promise() { super::promises::$promise(&super::OneFolder::new()); })*
         }
         mod dynamodb {
             $(#[test] fn $promise() { super::promises::$promise(&super::Table::new(stringify!($promise))); })*

@@ -1,0 +1,351 @@
+//! `config.toml` of the proxy VM: where it listens, where it keeps its memory, what it is called.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::domain::record::DESCRIBE_IS_STALE_FOR;
+
+use super::environment::{DEFAULT_IDLE_MIN, is_table_name};
+use super::file::{FileErrors, Section, Walk};
+use super::tags;
+
+/// Ports of its own: the status page, and what Envoy reports to.
+pub const DEFAULT_PROXY_PORT: u16 = 8093;
+pub const DEFAULT_USAGE_PORT: u16 = 8094;
+/// The dynamic ports (RFC 6335, 6).
+pub const DEFAULT_PORT_RANGE: RangeInclusive<u16> = 49152..=65535;
+/// Where the daemon remembers, unless told otherwise.
+pub const DEFAULT_LEDGER: &str = "/var/lib/proxymanager";
+const DEFAULT_CONTROL: &str = "/run/proxymanager/control.sock";
+const DEFAULT_XDS: &str = "/run/proxymanager/xds.sock";
+const DEFAULT_RULES: &str = "rules.d";
+/// Envoy applies a flip before it answers, so only what was on the way has to arrive.
+const DEFAULT_SETTLE: Duration = Duration::from_secs(60);
+/// Load reports come every few seconds.
+const DEFAULT_METRICS_DELAY: Duration = Duration::from_secs(30);
+
+const KEYS: [&str; 25] = [
+    "accountID",
+    "accessPointID",
+    "proxyPort",
+    "usageTrackingPort",
+    "statusAddress",
+    "listen",
+    "httpPorts",
+    "httpsPorts",
+    "redirectToHTTPS",
+    "portRange",
+    "tls",
+    "hostedZone",
+    "recordName",
+    "region",
+    "ledger",
+    "rules",
+    "controlSocket",
+    "xdsSocket",
+    "settle",
+    "idleMin",
+    "metricsDelay",
+    "describeDelay",
+    "log",
+    "apiURL",
+    "authToken",
+];
+/// Of no use here, because the VM's role is the credential; read so that a configuration of old loads.
+const NOT_NEEDED: [&str; 2] = ["apiURL", "authToken"];
+const TLS_KEYS: [&str; 5] = ["certificate", "key", "secret", "certificateSecret", "keySecret"];
+
+const ANY_PORT: RangeInclusive<u16> = 1..=65535;
+const SETTLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 60);
+const IDLE_MINS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::IDLE_MAX;
+
+/// What `config.toml` says, with defaults where it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Shown on the status page; not a credential.
+    pub account: Option<String>,
+    pub access_point: Option<String>,
+    pub proxy_port: u16,
+    pub usage_port: u16,
+    /// Where the status page is served.
+    pub status_address: IpAddr,
+    /// Where Envoy listens; at least one.
+    pub listen: Vec<IpAddr>,
+    pub http_ports: Vec<u16>,
+    /// Served when there is a certificate.
+    pub https_ports: Vec<u16>,
+    /// Plain HTTP is answered with a redirect to the first HTTPS port.
+    pub redirect: bool,
+    /// From which listening ports are allotted.
+    pub port_range: RangeInclusive<u16>,
+    pub tls: Vec<Certificate>,
+    /// The hosted zone of Route 53 in which the rules' hosts get their records.
+    pub hosted_zone: Option<String>,
+    /// What those records lead to: a name or an address of this VM.
+    pub record: Option<String>,
+    pub region: Option<String>,
+    pub ledger: ProxyLedger,
+    /// The folder of the rule files.
+    pub rules: PathBuf,
+    pub control_socket: PathBuf,
+    pub xds_socket: PathBuf,
+    pub settle: Duration,
+    pub idle_min: Duration,
+    pub metrics_delay: Duration,
+    /// How long what a service says of a machine may be older than what was just asked of it.
+    pub describe_delay: Duration,
+    pub log: String,
+    /// Sentences about keys that are read and not used.
+    pub warnings: Vec<String>,
+}
+
+/// A certificate with its key, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Certificate {
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    /// Names or ARNs of secrets of Secrets Manager; the same one when it holds both.
+    Secrets {
+        certificate: String,
+        key: String,
+    },
+}
+
+/// Where the proxy remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProxyLedger {
+    File { folder: PathBuf },
+    DynamoDb { table: String },
+}
+
+impl ProxyConfig {
+    /// Reads the text of a configuration file. Relative paths are taken from the folder that the file is in.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub fn read(file: &Path, text: &str) -> Result<Self, FileErrors> {
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        Walk::through(&file.display().to_string(), text, |walk, section| {
+            read(walk, section, &folder)
+        })
+    }
+}
+
+fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> ProxyConfig {
+    let path = |walk: &mut Walk<'t>, key, default: &str| {
+        let text = walk.read(root, key, "a path", |text| (!text.is_empty()).then(|| text.to_owned()));
+        folder.join(text.as_deref().unwrap_or(default))
+    };
+    let name = |walk: &mut Walk<'t>, key| {
+        let allowed = "1 to 128 letters, digits and _.:/-";
+        walk.read(root, key, allowed, |text| is_id(text).then(|| text.to_owned()))
+    };
+    let config = ProxyConfig {
+        account: name(walk, "accountID"),
+        access_point: name(walk, "accessPointID"),
+        proxy_port: walk.number(root, "proxyPort", &ANY_PORT).unwrap_or(DEFAULT_PROXY_PORT),
+        usage_port: walk
+            .number(root, "usageTrackingPort", &ANY_PORT)
+            .unwrap_or(DEFAULT_USAGE_PORT),
+        status_address: walk
+            .read(
+                root,
+                "statusAddress",
+                "an IP address of this machine, such as 127.0.0.1",
+                |text| text.parse().ok(),
+            )
+            .unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        listen: addresses(walk, root),
+        http_ports: ports(walk, root, "httpPorts", &[80]),
+        https_ports: ports(walk, root, "httpsPorts", &[443]),
+        redirect: walk.truth(root, "redirectToHTTPS").unwrap_or(false),
+        port_range: walk
+            .read(root, "portRange", "FIRST-LAST, such as 49152-65535", port_range)
+            .unwrap_or(DEFAULT_PORT_RANGE),
+        tls: certificates(walk, root, folder),
+        hosted_zone: name(walk, "hostedZone"),
+        record: name(walk, "recordName"),
+        region: walk.read(root, "region", "a Region such as eu-central-1", |text| {
+            is_region(text).then(|| text.to_owned())
+        }),
+        ledger: walk
+            .read(root, "ledger", "file:FOLDER or dynamodb:TABLE", |text| {
+                ledger(text, folder)
+            })
+            .unwrap_or_else(|| ProxyLedger::File {
+                folder: PathBuf::from(DEFAULT_LEDGER),
+            }),
+        rules: path(walk, "rules", DEFAULT_RULES),
+        control_socket: path(walk, "controlSocket", DEFAULT_CONTROL),
+        xds_socket: path(walk, "xdsSocket", DEFAULT_XDS),
+        settle: walk.duration(root, "settle", &SETTLES).unwrap_or(DEFAULT_SETTLE),
+        idle_min: walk.duration(root, "idleMin", &IDLE_MINS).unwrap_or(DEFAULT_IDLE_MIN),
+        metrics_delay: walk
+            .duration(root, "metricsDelay", &DELAYS)
+            .unwrap_or(DEFAULT_METRICS_DELAY),
+        describe_delay: walk
+            .duration(root, "describeDelay", &DELAYS)
+            .unwrap_or(DESCRIBE_IS_STALE_FOR),
+        log: walk
+            .read(root, "log", "off, error, warn, info, debug or trace", |text| {
+                let levels = ["off", "error", "warn", "info", "debug", "trace"];
+                levels.contains(&text).then(|| text.to_owned())
+            })
+            .unwrap_or_else(|| "info".to_owned()),
+        warnings: NOT_NEEDED
+            .into_iter()
+            .filter(|key| root.has(key))
+            .map(|key| {
+                format!("{key} is not needed and not used: the role of this machine is the credential; remove it")
+            })
+            .collect(),
+    };
+    walk.strangers(root, &KEYS);
+    one_port_each(walk, root, &config);
+    if config.redirect && config.tls.is_empty() {
+        walk.lacks("redirectToHTTPS = true needs a certificate: add [[tls]]");
+    }
+    config
+}
+
+/// No port twice, and none of the fixed ones among those that are allotted.
+fn one_port_each<'t>(walk: &mut Walk<'t>, root: Section<'t>, config: &ProxyConfig) {
+    let https = if config.tls.is_empty() {
+        &[][..]
+    } else {
+        &config.https_ports
+    };
+    let http = config.http_ports.iter().map(|port| ("httpPorts", *port));
+    let own = [
+        ("proxyPort", config.proxy_port),
+        ("usageTrackingPort", config.usage_port),
+    ];
+    let all: Vec<_> = own
+        .into_iter()
+        .chain(http)
+        .chain(https.iter().map(|port| ("httpsPorts", *port)))
+        .collect();
+    for (at, (key, port)) in all.iter().enumerate() {
+        let earlier = all[..at].iter().find(|(_, other)| other == port);
+        let what = match earlier {
+            Some((other, _)) => format!("{key}: the port {port} is in {other} too: give each its own"),
+            None if config.port_range.contains(port) => {
+                let (first, last) = (config.port_range.start(), config.port_range.end());
+                format!(
+                    "{key}: the port {port} lies in portRange {first}-{last}, from which rules get theirs: move one of them"
+                )
+            }
+            None => continue,
+        };
+        match walk.said(root, key) {
+            Some(said) => walk.tell(&said, what),
+            None => walk.lacks(what),
+        }
+    }
+}
+
+fn addresses<'t>(walk: &mut Walk<'t>, root: Section<'t>) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    for element in walk.list(root, "listen") {
+        let said = element.said();
+        match said.text.parse() {
+            Ok(address) => all.push(address),
+            Err(_) => walk.refuse(
+                &said,
+                "IP addresses of this machine such as 10.0.0.5, or 0.0.0.0 for all of them",
+            ),
+        }
+    }
+    if all.is_empty() {
+        all.push(IpAddr::from([0, 0, 0, 0]));
+    }
+    all
+}
+
+fn ports<'t>(walk: &mut Walk<'t>, root: Section<'t>, key: &str, default: &[u16]) -> Vec<u16> {
+    if !root.has(key) {
+        return default.to_vec();
+    }
+    let mut all = Vec::new();
+    for element in walk.list(root, key) {
+        let said = element.said();
+        match said.text.parse() {
+            Ok(port) if port > 0 => all.push(port),
+            Ok(_) | Err(_) => walk.refuse(&said, "ports from 1 to 65535"),
+        }
+    }
+    all
+}
+
+fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (1..=last).contains(&first).then_some(first..=last)
+}
+
+fn ledger(text: &str, folder: &Path) -> Option<ProxyLedger> {
+    match text.split_once(':')? {
+        ("file", path) if !path.is_empty() => Some(ProxyLedger::File {
+            folder: folder.join(path),
+        }),
+        ("dynamodb", table) if is_table_name(table) => Some(ProxyLedger::DynamoDb {
+            table: table.to_owned(),
+        }),
+        _ => None,
+    }
+}
+
+fn certificates<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> Vec<Certificate> {
+    let mut all = Vec::new();
+    for section in walk.sections(root, "tls") {
+        walk.strangers(section, &TLS_KEYS);
+        let text = |walk: &mut Walk<'t>, key| {
+            let allowed = "a text of 1 to 2048 characters";
+            walk.read(section, key, allowed, |text| {
+                (1..=2048).contains(&text.len()).then(|| text.to_owned())
+            })
+        };
+        let [certificate, key, both, certificate_secret, key_secret] = TLS_KEYS.map(|key| text(walk, key));
+        all.extend(match (certificate, key, both, certificate_secret, key_secret) {
+            (Some(certificate), Some(key), None, None, None) => Some(Certificate::Files {
+                certificate: folder.join(certificate),
+                key: folder.join(key),
+            }),
+            (None, None, Some(both), None, None) => Some(Certificate::Secrets {
+                certificate: both.clone(),
+                key: both,
+            }),
+            (None, None, None, Some(certificate), Some(key)) => Some(Certificate::Secrets { certificate, key }),
+            _ => {
+                let ways = "certificate and key (files), secret (one with both), or certificateSecret and keySecret";
+                walk.at(section, format!("a certificate is given in one of three ways: {ways}"));
+                None
+            }
+        });
+    }
+    all
+}
+
+fn is_id(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte);
+    (1..=128).contains(&text.len()) && text.bytes().all(fits)
+}
+
+fn is_region(text: &str) -> bool {
+    let word = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    text.len() <= 32 && text.split('-').count() >= 3 && text.split('-').all(word)
+}
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

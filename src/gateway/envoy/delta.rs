@@ -1,0 +1,362 @@
+//! One stream of delta xDS without its I/O: what Envoy has said goes in, what it shall be told next comes out.
+//!
+//! Of each kind at most one answer is under way. What is told when:
+//! 1. certificates, clusters, addresses;
+//! 2. listeners and routes, once no cluster is outstanding (to wake: first there is somewhere to lead to);
+//! 3. that a cluster is gone, once nothing that Envoy has accepted leads there (to sleep: a connection that comes by the old
+//!    listener and finds no cluster would wait for a bell that has rung already).
+//!
+//! Source: Envoy, "xDS REST and gRPC protocol", incremental xDS.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::plane::Rejection;
+use super::snapshot::{Kind, Resource, Snapshot};
+
+/// What Envoy says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    pub subscribe: Vec<String>,
+    pub unsubscribe: Vec<String>,
+    /// What it has already, from an earlier stream.
+    pub has: BTreeMap<String, String>,
+    /// Of the answer it speaks of; empty when it speaks of none.
+    pub nonce: String,
+    /// Why it has refused that answer.
+    pub refused: Option<String>,
+}
+
+/// What Envoy is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    pub kind: Kind,
+    pub nonce: String,
+    pub resources: Vec<(String, Arc<Resource>)>,
+    pub removed: Vec<String>,
+}
+
+/// One stream.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// Nothing until something has been published: then nothing is told, so that Envoy keeps what it has.
+    wanted: Option<Arc<Snapshot>>,
+    channels: BTreeMap<Kind, Channel>,
+    nonce: u64,
+}
+
+/// One kind of resources on a stream.
+#[derive(Debug, Default)]
+struct Channel {
+    open: bool,
+    /// Envoy waits for a first answer, even if it says that there is nothing: until then it does not begin to listen.
+    owed: bool,
+    /// Everything there is, whatever its name.
+    all: bool,
+    names: BTreeSet<String>,
+    has: BTreeMap<String, Had>,
+    refused: BTreeMap<String, Refused>,
+    under_way: Option<UnderWay>,
+    /// An answer of many was refused: these parts of it are told one after the other, to find out which one it is.
+    parts: VecDeque<BTreeSet<String>>,
+    /// Accepted in place of an older version just now.
+    renewed: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Had {
+    version: String,
+    /// Not known of what an earlier daemon has told.
+    refers: Option<BTreeSet<String>>,
+}
+
+#[derive(Debug, Clone)]
+struct Refused {
+    version: String,
+    rejection: Rejection,
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    nonce: String,
+    resources: Vec<(String, Arc<Resource>)>,
+    removed: Vec<String>,
+}
+
+impl Session {
+    pub fn new(wanted: Option<Arc<Snapshot>>) -> Session {
+        Session {
+            wanted,
+            ..Session::default()
+        }
+    }
+
+    pub fn publish(&mut self, wanted: Arc<Snapshot>) {
+        for (kind, channel) in &mut self.channels {
+            channel
+                .refused
+                .retain(|name, refused| wanted.get(*kind, name).is_some_and(|it| it.version == refused.version));
+        }
+        self.wanted = Some(wanted);
+    }
+
+    pub fn receive(&mut self, kind: Kind, said: Said) {
+        let channel = self.channels.entry(kind).or_default();
+        let first = !channel.open;
+        if first {
+            channel.open = true;
+            // Clusters and listeners are asked for without a name.
+            channel.all = matches!(kind, Kind::Cluster | Kind::Listener)
+                && (said.subscribe.is_empty() || said.subscribe.iter().any(|name| name == "*"));
+            channel.owed = channel.all && said.has.is_empty();
+            for (name, version) in said.has {
+                let wanted = self.wanted.as_ref().and_then(|wanted| wanted.get(kind, &name));
+                let refers = wanted
+                    .filter(|wanted| wanted.version == version)
+                    .map(|wanted| wanted.refers.clone());
+                channel.names.insert(name.clone());
+                channel.has.insert(name, Had { version, refers });
+            }
+        }
+        for name in said.unsubscribe {
+            channel.all &= name != "*";
+            channel.names.remove(&name);
+            channel.has.remove(&name);
+            channel.refused.remove(&name);
+        }
+        for name in said.subscribe {
+            channel.all |= name == "*";
+            // Asked for again in the course of a stream, it is told again: Envoy may have forgotten it.
+            if !first {
+                channel.has.remove(&name);
+            }
+            channel.names.insert(name);
+        }
+        if channel.under_way.as_ref().is_some_and(|sent| sent.nonce == said.nonce)
+            && let Some(sent) = channel.under_way.take()
+        {
+            match said.refused {
+                None => channel.accept(sent),
+                Some(words) => channel.refuse(kind, sent, words),
+            }
+        }
+        // What another kind's answer makes Envoy ask anew.
+        if kind == Kind::Cluster {
+            self.addresses_anew();
+        }
+    }
+
+    /// The next answer to send; to be asked again until there is none.
+    pub fn next(&mut self) -> Option<Told> {
+        let wanted = Arc::clone(self.wanted.as_ref()?);
+        for kind in Kind::ALL {
+            if !self.may_tell(kind, &wanted) {
+                continue;
+            }
+            let (names, removed) = self.due(kind, &wanted);
+            let owed = self.channels.get(&kind).is_some_and(|channel| channel.owed);
+            if names.is_empty() && removed.is_empty() && !owed {
+                continue;
+            }
+            return Some(self.tell(kind, &wanted, names, removed));
+        }
+        None
+    }
+
+    /// Whether everything wanted has been answered, whichever way.
+    pub fn settled(&self) -> bool {
+        let Some(wanted) = &self.wanted else { return false };
+        self.channels.values().all(|channel| channel.under_way.is_none())
+            && [Kind::Cluster, Kind::Listener].iter().all(|kind| self.is_open(*kind))
+            && Kind::ALL
+                .iter()
+                .all(|kind| self.missing(*kind, wanted).next().is_none())
+            && self.followed(Kind::Cluster, Kind::Endpoints, wanted)
+            && self.followed(Kind::Listener, Kind::Route, wanted)
+            && self.due(Kind::Cluster, wanted).1.is_empty()
+            && self.due(Kind::Listener, wanted).1.is_empty()
+    }
+
+    /// What is refused as it is wanted now.
+    pub fn rejections(&self) -> Vec<Rejection> {
+        let refused = self.channels.values().flat_map(|channel| channel.refused.values());
+        refused.map(|refused| refused.rejection.clone()).collect()
+    }
+
+    fn is_open(&self, kind: Kind) -> bool {
+        self.channels.get(&kind).is_some_and(|channel| channel.open)
+    }
+
+    fn tell(&mut self, kind: Kind, wanted: &Snapshot, names: BTreeSet<String>, removed: Vec<String>) -> Told {
+        self.nonce += 1;
+        let nonce = self.nonce.to_string();
+        let resources: Vec<_> = names
+            .into_iter()
+            .filter_map(|name| wanted.get(kind, &name).map(|it| (name, Arc::clone(it))))
+            .collect();
+        let channel = self.channels.entry(kind).or_default();
+        channel.owed = false;
+        channel.under_way = Some(UnderWay {
+            nonce: nonce.clone(),
+            resources: resources.clone(),
+            removed: removed.clone(),
+        });
+        Told {
+            kind,
+            nonce,
+            resources,
+            removed,
+        }
+    }
+
+    fn may_tell(&self, kind: Kind, wanted: &Snapshot) -> bool {
+        if self
+            .channels
+            .get(&kind)
+            .is_none_or(|channel| channel.under_way.is_some())
+        {
+            return false;
+        }
+        match kind {
+            Kind::Secret | Kind::Cluster | Kind::Endpoints => true,
+            Kind::Listener | Kind::Route => {
+                self.is_open(Kind::Cluster)
+                    && self.idle(Kind::Cluster)
+                    && self.missing(Kind::Cluster, wanted).next().is_none()
+                    && self.followed(Kind::Cluster, Kind::Endpoints, wanted)
+            }
+        }
+    }
+
+    fn idle(&self, kind: Kind) -> bool {
+        self.channels
+            .get(&kind)
+            .is_none_or(|channel| channel.under_way.is_none())
+    }
+
+    /// What to tell: what is missing, or else what is gone. Never both, so that a refusal is of the former.
+    fn due(&self, kind: Kind, wanted: &Snapshot) -> (BTreeSet<String>, Vec<String>) {
+        let Some(channel) = self.channels.get(&kind) else {
+            return Default::default();
+        };
+        let missing: BTreeSet<String> = self.missing(kind, wanted).cloned().collect();
+        for part in &channel.parts {
+            let part: BTreeSet<String> = part.intersection(&missing).cloned().collect();
+            if !part.is_empty() {
+                return (part, Vec::new());
+            }
+        }
+        if !missing.is_empty() {
+            return (missing, Vec::new());
+        }
+        let gone = channel.has.keys().filter(|name| wanted.get(kind, name).is_none());
+        let removed = match kind {
+            // Envoy lets go of these by itself.
+            Kind::Secret | Kind::Endpoints | Kind::Route => Vec::new(),
+            Kind::Listener => gone.cloned().collect(),
+            Kind::Cluster => gone.filter(|name| self.unused(name, wanted)).cloned().collect(),
+        };
+        (BTreeSet::new(), removed)
+    }
+
+    /// What Envoy has asked for and has not as it is wanted, but for what it has refused.
+    fn missing<'a>(&'a self, kind: Kind, wanted: &'a Snapshot) -> impl Iterator<Item = &'a String> {
+        let channel = self.channels.get(&kind);
+        wanted.names(kind).filter(move |name| {
+            let Some(channel) = channel else { return false };
+            let version = wanted.get(kind, name).map(|it| &it.version);
+            (channel.all || channel.names.contains(*name))
+                && channel.has.get(*name).map(|had| &had.version) != version
+                && channel.refused.get(*name).map(|refused| &refused.version) != version
+        })
+    }
+
+    /// Whether everything of one kind that Envoy has accepted has what it needs of another kind under the same name. Envoy
+    /// asks for that only when it has the former.
+    fn followed(&self, leader: Kind, follower: Kind, wanted: &Snapshot) -> bool {
+        let (leaders, followers) = (self.channels.get(&leader), self.channels.get(&follower));
+        wanted.names(follower).all(|name| {
+            let version = wanted.get(follower, name).map(|it| &it.version);
+            let accepted = leaders.is_some_and(|leaders| leaders.has.contains_key(name));
+            !accepted
+                || followers.is_some_and(|followers| {
+                    followers.has.get(name).map(|had| &had.version) == version
+                        || followers.refused.get(name).map(|refused| &refused.version) == version
+                })
+        })
+    }
+
+    /// Whether no listener and no route that Envoy has accepted, or may be about to, leads to this cluster.
+    fn unused(&self, cluster: &str, wanted: &Snapshot) -> bool {
+        [Kind::Listener, Kind::Route].into_iter().all(|kind| {
+            let Some(channel) = self.channels.get(&kind) else {
+                return true;
+            };
+            channel.under_way.is_none()
+                && self.missing(kind, wanted).next().is_none()
+                && channel
+                    .has
+                    .values()
+                    .all(|had| had.refers.as_ref().is_some_and(|refers| !refers.contains(cluster)))
+        })
+    }
+
+    /// A cluster told anew waits for its addresses, and Envoy does not ask again for what it has subscribed to already.
+    fn addresses_anew(&mut self) {
+        let Some(clusters) = self.channels.get_mut(&Kind::Cluster) else {
+            return;
+        };
+        let anew = std::mem::take(&mut clusters.renewed);
+        if let Some(addresses) = self.channels.get_mut(&Kind::Endpoints) {
+            for name in anew {
+                addresses.has.remove(&name);
+            }
+        }
+    }
+}
+
+impl Channel {
+    fn accept(&mut self, sent: UnderWay) {
+        for (name, resource) in sent.resources {
+            self.refused.remove(&name);
+            // Unsubscribed meanwhile: Envoy has let go of it.
+            if self.all || self.names.contains(&name) {
+                let had = Had {
+                    version: resource.version.clone(),
+                    refers: Some(resource.refers.clone()),
+                };
+                if self.has.insert(name.clone(), had).is_some() {
+                    self.renewed.push(name);
+                }
+            }
+        }
+        for name in sent.removed {
+            self.has.remove(&name);
+        }
+        self.parts
+            .retain(|part| !part.iter().all(|name| self.has.contains_key(name)));
+    }
+
+    /// What it had before stays. Of several, Envoy has taken the good ones; so they are told again in halves.
+    fn refuse(&mut self, kind: Kind, sent: UnderWay, words: String) {
+        let mut names: BTreeSet<String> = sent.resources.iter().map(|(name, _)| name.clone()).collect();
+        self.parts.retain(|part| !part.is_subset(&names));
+        if let [(name, resource)] = sent.resources.as_slice() {
+            let rejection = Rejection {
+                kind: kind.word(),
+                resource: name.clone(),
+                rule: resource.rule.clone(),
+                words,
+            };
+            let version = resource.version.clone();
+            self.refused.insert(name.clone(), Refused { version, rejection });
+        } else if let Some(middle) = names.iter().nth(names.len() / 2).cloned() {
+            let upper = names.split_off(&middle);
+            self.parts.push_front(upper);
+            self.parts.push_front(names);
+        }
+        for name in sent.removed {
+            self.has.remove(&name);
+        }
+    }
+}

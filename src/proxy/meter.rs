@@ -1,0 +1,130 @@
+//! From Envoy's load reports to the minutes by which the core counts. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::domain::activity::{Activity, GroupActivity, MINUTE, Question, floor};
+use crate::domain::rule::{GroupId, RuleName};
+use crate::domain::time::{Timestamp, after};
+use crate::gateway::envoy::{Covered, Loads};
+
+/// What the reports say of a question's groups. A minute is alive when reports cover all of it: one in which the stream was
+/// lost, or that began before the daemon did, proves nothing.
+pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -> Option<RuleName>) -> Activity {
+    let minutes = || {
+        std::iter::successors(Some(floor(question.from, MINUTE)), |minute| Some(after(*minute, MINUTE)))
+            .take_while(|minute| *minute < question.until)
+    };
+    let covered = |minute: Timestamp| {
+        let whole = |stretch: &Covered| stretch.from <= minute && after(minute, MINUTE) <= stretch.to;
+        loads.covered.iter().any(whole)
+    };
+    let of = |group: &GroupId| {
+        let mut requests: BTreeMap<Timestamp, u64> = BTreeMap::new();
+        let reports = rule_of(group).and_then(|rule| loads.rules.get(&rule));
+        for report in reports.into_iter().flatten() {
+            let count = report.issued + report.in_progress;
+            // To the last moment inclusive: what is under way when a minute begins is use of it.
+            for minute in minutes().filter(|minute| report.from < after(*minute, MINUTE) && *minute <= report.to) {
+                *requests.entry(minute).or_default() += count;
+            }
+        }
+        GroupActivity {
+            requests,
+            alive: minutes().filter(|minute| covered(*minute)).collect(),
+        }
+    };
+    Activity {
+        groups: question
+            .groups
+            .iter()
+            .map(|backend| (backend.group.clone(), of(&backend.group)))
+            .collect(),
+        machines: BTreeMap::new(),
+    }
+}
+
+/// How many requests and connections of a rule the newest report has under way.
+pub fn under_way(loads: &Loads, rule: &RuleName) -> u64 {
+    let newest = loads.covered.last().map(|stretch| stretch.to);
+    let last = loads.rules.get(rule).and_then(|reports| reports.last());
+    last.filter(|report| Some(report.to) >= newest).map_or(0, |report| report.in_progress)
+}
+
+/// When a rule was last seen in use.
+pub fn last_use(loads: &Loads, rule: &RuleName) -> Option<Timestamp> {
+    Some(loads.rules.get(rule)?.last()?.to)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::activity::Backend;
+    use crate::gateway::envoy::Load;
+
+    fn at(seconds: u64) -> Timestamp {
+        after(Timestamp::UNIX_EPOCH, Duration::from_secs(seconds))
+    }
+
+    fn question(from: u64, until: u64) -> Question {
+        let group = GroupId("envoy:a".to_owned());
+        let load_balancer = "envoy".to_owned();
+        Question {
+            groups: vec![Backend { group, load_balancer }],
+            machines: Vec::new(),
+            network: false,
+            cpu: false,
+            from: at(from),
+            until: at(until),
+        }
+    }
+
+    fn load(from: u64, to: u64, issued: u64, in_progress: u64) -> Load {
+        Load {
+            from: at(from),
+            to: at(to),
+            issued,
+            in_progress,
+        }
+    }
+
+    fn counted(loads: &Loads, question: &Question) -> GroupActivity {
+        let rule_of = |group: &GroupId| group.0.strip_prefix("envoy:").map(|name| RuleName(name.to_owned()));
+        activity(loads, question, rule_of).groups.into_values().next().unwrap()
+    }
+
+    /// Red when a minute was known as soon as a report touched it.
+    #[test]
+    fn a_minute_is_known_when_all_of_it_was_reported() {
+        let covered = |from, to| Covered { from: at(from), to: at(to) };
+        let loads = Loads {
+            covered: vec![covered(70, 185), covered(190, 310)],
+            ..Loads::default()
+        };
+        let minutes = counted(&loads, &question(60, 360)).alive;
+        assert_eq!(minutes, BTreeSet::from([at(120), at(240)]));
+    }
+
+    /// Red when only what had begun counted: a quiet session would have been cut.
+    #[test]
+    fn what_is_under_way_is_use_of_every_minute_it_touches() {
+        let name = RuleName("a".to_owned());
+        let loads = Loads {
+            covered: vec![Covered { from: at(0), to: at(600) }],
+            rules: BTreeMap::from([(name.clone(), vec![load(55, 65, 0, 1), load(115, 120, 0, 1), load(130, 140, 2, 0)])]),
+            lost: None,
+        };
+        let requests = counted(&loads, &question(0, 300)).requests;
+        assert_eq!(requests, BTreeMap::from([(at(0), 1), (at(60), 2), (at(120), 3)]));
+        assert_eq!(under_way(&loads, &name), 0, "the newest report has nothing of it");
+        let now = Loads {
+            covered: vec![Covered { from: at(0), to: at(140) }],
+            rules: BTreeMap::from([(name.clone(), vec![load(130, 140, 0, 3)])]),
+            lost: None,
+        };
+        assert_eq!(under_way(&now, &name), 3);
+        assert_eq!(last_use(&now, &name), Some(at(140)));
+    }
+}

@@ -1,0 +1,149 @@
+//! Whether a machine serves: a connection is accepted, or a GET answered. The daemon asks itself, because Envoy has no
+//! cluster of a rule that sleeps.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// How long one check may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many failures in a row it takes to be taken for unwell; one success is enough for the contrary.
+const FAILURES: u32 = 3;
+
+/// What to ask, and where.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Check {
+    pub host: String,
+    pub port: u16,
+    /// A path to GET; without it, a connection will do.
+    pub path: Option<String>,
+}
+
+/// Remembers failures in a row. Clones share their memory.
+#[derive(Debug, Clone, Default)]
+pub struct Prober {
+    failures: Arc<Mutex<BTreeMap<Check, u32>>>,
+}
+
+/// What a check came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// By this very check.
+    pub serves: bool,
+    /// By this and the ones before.
+    pub well: bool,
+    /// A few words for the page.
+    pub words: String,
+}
+
+impl Prober {
+    /// Asks now.
+    pub async fn ask(&self, check: &Check) -> Found {
+        let result = tokio::time::timeout(PATIENCE, probe(check)).await;
+        let result = result.unwrap_or_else(|_| Err(format!("no answer from port {} within a second", check.port)));
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match result {
+            Ok(()) => 0,
+            // One that was never well is not taken for it.
+            Err(_) => failures.get(check).map_or(FAILURES, |count| count.saturating_add(1)),
+        };
+        failures.insert(check.clone(), count);
+        Found {
+            serves: result.is_ok(),
+            well: count < FAILURES,
+            words: result.err().unwrap_or_else(|| "healthy".to_owned()),
+        }
+    }
+
+    /// Forgets what was found of these machines: they have been stopped.
+    pub fn forget(&self, host: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|check, _| check.host != host);
+    }
+}
+
+async fn probe(check: &Check) -> Result<(), String> {
+    let port = check.port;
+    let connected = TcpStream::connect((check.host.as_str(), port)).await;
+    let stream = connected.map_err(|error| format!("port {port}: {error}"))?;
+    let Some(path) = &check.path else {
+        return Ok(());
+    };
+    let failed = |error: hyper::Error| format!("port {port} does not speak HTTP: {error}");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let talk = tokio::spawn(connection);
+    let request = hyper::Request::get(path).header("host", &check.host).header("user-agent", "proxymanager");
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
+    let answer = sender.send_request(request).await.map_err(failed);
+    talk.abort();
+    match answer?.status() {
+        status if status.is_server_error() => Err(format!("GET {path} at port {port} answers {}", status.as_u16())),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn answering(answer: &'static str) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut seen = [0; 1024];
+                let _ = stream.read(&mut seen).await;
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        port
+    }
+
+    fn check(port: u16, path: Option<&str>) -> Check {
+        Check {
+            host: "127.0.0.1".to_owned(),
+            port,
+            path: path.map(str::to_owned),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_or_an_answer_below_500_is_health() {
+        let prober = Prober::default();
+        let well = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
+        let ill = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
+        let no_http = answering("SSH-2.0-x\r\n").await;
+        assert!(prober.ask(&check(well, Some("/up"))).await.serves);
+        assert!(prober.ask(&check(ill, None)).await.serves);
+        let told = prober.ask(&check(ill, Some("/up"))).await;
+        assert_eq!((told.serves, told.words), (false, format!("GET /up at port {ill} answers 503")));
+        assert!(prober.ask(&check(no_http, Some("/"))).await.words.contains("does not speak HTTP"));
+    }
+
+    /// Red when one failure was enough.
+    #[tokio::test]
+    async fn one_lost_check_takes_no_machine_out() {
+        let prober = Prober::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let check = check(listener.local_addr().unwrap().port(), None);
+        assert!(prober.ask(&check).await.well);
+        drop(listener);
+        let mut found = Vec::new();
+        for _ in 0..3 {
+            let one = prober.ask(&check).await;
+            assert!(!one.serves);
+            found.push(one.well);
+        }
+        assert_eq!(found, [true, true, false]);
+        prober.forget("127.0.0.1");
+        assert!(!prober.ask(&check).await.well, "never seen well");
+    }
+}

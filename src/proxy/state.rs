@@ -1,0 +1,201 @@
+//! What Envoy must find again after a restart of the daemon: which side each rule is on, its generation, the ports it
+//! listens at. Pure; written to the disk before Envoy is told.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::rule::{ResourceId, RuleName, Side};
+
+/// The file in the daemon's folder.
+pub const FILE: &str = "proxy.json";
+const SCHEMA: u32 = 1;
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    schema: u32,
+    rules: BTreeMap<RuleName, Stand>,
+    /// Ports that were given to a rule which is gone, the one that has been free for longest first.
+    freed: VecDeque<u16>,
+    /// Where machines were last found: a restart tells Envoy the same as before, whether or not AWS answers.
+    #[serde(default)]
+    hosts: BTreeMap<ResourceId, String>,
+}
+
+/// Where a rule stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stand {
+    side: Side,
+    generation: u64,
+    /// The allotted listening port of each of its machine's ports.
+    #[serde(default)]
+    ports: BTreeMap<u16, u16>,
+    /// Generations go on where they were when a rule comes back: Envoy never forgets a name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            schema: SCHEMA,
+            rules: BTreeMap::new(),
+            freed: VecDeque::new(),
+            hosts: BTreeMap::new(),
+        }
+    }
+}
+
+/// There is no port left.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "all ports of portRange {first}-{last} are taken: {rule} gets none for its port {port}; widen the range or remove rules"
+)]
+pub struct NoPort {
+    pub rule: RuleName,
+    pub port: u16,
+    pub first: u16,
+    pub last: u16,
+}
+
+impl State {
+    /// Reads what [`State::written`] wrote.
+    ///
+    /// # Errors
+    /// A sentence: guessing would give ports away twice.
+    pub fn read(bytes: &[u8]) -> Result<Self, String> {
+        let state: State = serde_json::from_slice(bytes).map_err(|error| format!("{FILE} cannot be read: {error}"))?;
+        match state.schema {
+            schema if schema <= SCHEMA => Ok(state),
+            later => Err(format!(
+                "{FILE} has schema {later}, this version reads up to {SCHEMA}: finish the upgrade, or roll back"
+            )),
+        }
+    }
+
+    /// As it lies on the disk.
+    pub fn written(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// The side a rule is on; one never heard of sleeps.
+    pub fn side(&self, rule: &RuleName) -> Side {
+        self.rules.get(rule).map_or(Side::Waker, |stand| stand.side)
+    }
+
+    /// Its generation, from 1.
+    pub fn generation(&self, rule: &RuleName) -> u64 {
+        self.rules.get(rule).map_or(1, |stand| stand.generation)
+    }
+
+    /// Puts a rule on a side. Going to sleep raises the generation; what is there already changes nothing.
+    pub fn flip(&mut self, rule: &RuleName, side: Side) {
+        let stand = self.stand(rule);
+        if side == Side::Waker && stand.side == Side::Backend {
+            stand.generation += 1;
+        }
+        stand.side = side;
+    }
+
+    /// Ends a wait: who comes from now on rings anew. Nothing for a rule that is awake.
+    pub fn give_up(&mut self, rule: &RuleName) {
+        let stand = self.stand(rule);
+        if stand.side == Side::Waker {
+            stand.generation += 1;
+        }
+    }
+
+    /// The allotted listening port of a rule's machine's port.
+    pub fn port(&self, rule: &RuleName, target: u16) -> Option<u16> {
+        self.rules.get(rule)?.ports.get(&target).copied()
+    }
+
+    /// Allots a port to each of these, keeping what they have, and frees what nobody wants any more. A rule that got none
+    /// does not harm the others. `fixed` are ports that rules ask for themselves.
+    pub fn allot(
+        &mut self,
+        range: &RangeInclusive<u16>,
+        wanted: &BTreeMap<RuleName, BTreeSet<u16>>,
+        fixed: &BTreeSet<u16>,
+    ) -> Vec<NoPort> {
+        for (rule, stand) in &mut self.rules {
+            let keeps = wanted.get(rule);
+            let usable = |port: &u16| range.contains(port) && !fixed.contains(port);
+            let freed = stand.ports.extract_if(.., |target, port| {
+                !keeps.is_some_and(|keeps| keeps.contains(target)) || !usable(port)
+            });
+            self.freed.extend(freed.map(|(_, port)| port));
+            stand.gone = keeps.is_none();
+            if stand.gone {
+                flip_of_gone(stand);
+            }
+        }
+        self.freed.retain(|port| range.contains(port));
+        let mut missing = Vec::new();
+        for (rule, targets) in wanted {
+            for target in targets {
+                if self.port(rule, *target).is_some() {
+                    continue;
+                }
+                match self.free(range, fixed) {
+                    Some(port) => drop(self.stand(rule).ports.insert(*target, port)),
+                    None => missing.push(NoPort {
+                        rule: rule.clone(),
+                        port: *target,
+                        first: *range.start(),
+                        last: *range.end(),
+                    }),
+                }
+            }
+            self.stand(rule).gone = false;
+        }
+        missing
+    }
+
+    /// A port nobody ever had, else the one that has been free for longest: somebody may still have the address noted.
+    fn free(&mut self, range: &RangeInclusive<u16>, fixed: &BTreeSet<u16>) -> Option<u16> {
+        let taken: BTreeSet<u16> = self
+            .rules
+            .values()
+            .flat_map(|stand| stand.ports.values().copied())
+            .collect();
+        let open = |port: &u16| !taken.contains(port) && !fixed.contains(port);
+        let fresh = range.clone().find(|port| open(port) && !self.freed.contains(port));
+        let port = fresh.or_else(|| self.freed.iter().copied().find(open))?;
+        self.freed.retain(|freed| *freed != port);
+        Some(port)
+    }
+
+    /// Where a machine was last found.
+    pub fn host(&self, machine: &ResourceId) -> Option<&str> {
+        self.hosts.get(machine).map(String::as_str)
+    }
+
+    /// Notes where a machine is; whether that is news.
+    pub fn note_host(&mut self, machine: &ResourceId, host: &str) -> bool {
+        self.hosts.insert(machine.clone(), host.to_owned()).as_deref() != Some(host)
+    }
+
+    fn stand(&mut self, rule: &RuleName) -> &mut Stand {
+        self.rules.entry(rule.clone()).or_insert(Stand {
+            side: Side::Waker,
+            generation: 1,
+            ports: BTreeMap::new(),
+            gone: false,
+        })
+    }
+}
+
+/// A rule that is taken away leaves Envoy without its cluster; should it come back, it is looked at anew.
+fn flip_of_gone(stand: &mut Stand) {
+    if stand.side == Side::Backend {
+        stand.generation += 1;
+        stand.side = Side::Waker;
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
