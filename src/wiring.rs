@@ -7,7 +7,7 @@ use crate::compute::ec2::Ec2;
 use crate::config::environment::{LedgerChoice, Settings};
 use crate::config::{ConfigErrors, Lookup};
 use crate::domain::record::DESCRIBE_IS_STALE_FOR;
-use crate::drive::{Driver, TABLE_AGE};
+use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::alb::Alb;
 use crate::ledger::dynamodb::DynamoDb;
 use crate::rules::RuleSettings;
@@ -40,6 +40,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             table_age: TABLE_AGE,
         },
         owner,
+        recent: Recent::default(),
     }
 }
 

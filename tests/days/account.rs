@@ -7,7 +7,7 @@ use std::time::Duration;
 use proxymanager::domain::record::DESCRIBE_IS_STALE_FOR;
 use proxymanager::domain::rule::{GroupId, ResourceId, RuleName};
 use proxymanager::domain::seen::{Stimulus, Wanted};
-use proxymanager::drive::{Driver, Effort, TABLE_AGE};
+use proxymanager::drive::{Driver, Effort, Recent, TABLE_AGE};
 use proxymanager::ledger::Ledger;
 use proxymanager::local::world::{Effect, Failure, Power};
 use proxymanager::rules::{Managed, RuleSettings, Rules};
@@ -58,6 +58,7 @@ impl Account {
                 clock: time.clone(),
                 settings: settings.clone(),
                 owner: owner.to_owned(),
+                recent: Recent::default(),
             })
         };
         let drivers = [driver("one"), driver("two")];
