@@ -4,12 +4,17 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proxymanager::aws::{Aws, Target};
 use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
+use proxymanager::compute::ec2::Ec2;
 use proxymanager::compute::rds::Rds;
+use proxymanager::compute::tagged::tagged;
 use proxymanager::config::certificate::{Certificate, Refresh, refresh};
+use proxymanager::config::discovered::{Here, discovered};
+use proxymanager::config::proxy_rules::Wanted;
 use proxymanager::domain::fault::FaultKind;
 use proxymanager::domain::policy::StopKind;
 use proxymanager::domain::rule::ResourceId;
@@ -234,6 +239,71 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     assert_eq!(fault.kind, FaultKind::NotFound);
     let fault = zone.point("db.example.org", &both).await.unwrap_err();
     assert!(fault.had_no_effect(), "{fault}");
+}
+
+#[tokio::test]
+async fn what_is_tagged_is_found_and_becomes_rules() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let instance = |tags: &[(&str, &str)]| {
+        let mut parameters: Vec<(String, String)> = [
+            ("ImageId", "ami-12c6146b"),
+            ("MinCount", "1"),
+            ("MaxCount", "1"),
+            ("TagSpecification.1.ResourceType", "instance"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        for (place, (key, value)) in tags.iter().enumerate() {
+            parameters.push((format!("TagSpecification.1.Tag.{}.Key", place + 1), (*key).to_owned()));
+            parameters.push((
+                format!("TagSpecification.1.Tag.{}.Value", place + 1),
+                (*value).to_owned(),
+            ));
+        }
+        let parameters: Vec<_> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        first(&api.ec2("RunInstances", &parameters), "instanceId")
+    };
+    let idle = ("autostopping:idle", "30m");
+    let shell = instance(&[
+        ("autostopping:proxy", "true"),
+        ("autostopping:tcp", "22 3389"),
+        ("Name", "shell"),
+        idle,
+    ]);
+    let broken = instance(&[("autostopping:proxy", "true"), ("autostopping:tcp", "ssh"), idle]);
+    let gone = instance(&[("autostopping:proxy", "true"), ("autostopping:tcp", "22"), idle]);
+    instance(&[("autostopping:managed", "true")]);
+    api.ec2("TerminateInstances", &[("InstanceId.1", &gone)]);
+    let tags = [
+        ("Tags.Tag.1.Key", "autostopping:proxy"),
+        ("Tags.Tag.1.Value", "true"),
+        ("Tags.Tag.2.Key", "autostopping:idle"),
+        ("Tags.Tag.2.Value", "1h"),
+    ];
+    database(api, "orders", &tags);
+    database(api, "private", &[]);
+
+    let aws = aws(&moto);
+    let all = tagged(&Ec2::new(aws.ec2()), &Rds::new(aws.rds())).await.unwrap();
+    let here = Here {
+        access_point: None,
+        settle: Duration::from_secs(60),
+        idle_min: Duration::from_secs(60),
+    };
+    let found = discovered(&all, &here);
+    let rules: Vec<_> = found
+        .rules
+        .iter()
+        .map(|rule| (rule.name.0.as_str(), rule.resources.clone(), rule.tcp.len()))
+        .collect();
+    let one = |id: &str| vec![Wanted::One(ResourceId(id.to_owned()))];
+    assert_eq!(rules, [("rds-orders", one("rds:orders"), 1), ("shell", one(&shell), 2)]);
+    let [(id, problem)] = &found.problems[..] else {
+        panic!("one problem: {:?}", found.problems);
+    };
+    assert_eq!(id.0, broken);
+    assert!(problem.contains("autostopping:tcp"), "{problem}");
 }
 
 fn path(id: &str) -> String {

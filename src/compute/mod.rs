@@ -8,6 +8,8 @@ pub mod kinds;
 pub mod program;
 #[cfg(feature = "proxy")]
 pub mod rds;
+#[cfg(feature = "proxy")]
+pub mod tagged;
 
 use std::future::Future;
 

@@ -3,6 +3,8 @@
 pub mod branding;
 #[cfg(feature = "proxy")]
 pub mod certificate;
+#[cfg(feature = "proxy")]
+pub mod discovered;
 pub mod environment;
 #[cfg(feature = "proxy")]
 pub mod file;

@@ -20,21 +20,33 @@ impl Ec2 {
     pub async fn machines(&self, ids: &[ResourceId]) -> Result<Vec<Machine>, Fault> {
         let mut found = Vec::new();
         for batch in ids.chunks(IDS_PER_DESCRIBE) {
-            let call = self
-                .client
-                .describe_instances()
-                .filters(any("instance-id", batch))
-                .max_results(PAGE);
-            let mut pages = call.into_paginator().send();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| fault(DESCRIBE, error))?;
-                let instances = page
-                    .reservations()
-                    .iter()
-                    .flat_map(|reservation| reservation.instances());
-                for instance in instances {
-                    found.push(machine(instance)?);
-                }
+            found.extend(self.machines_by(any("instance-id", batch)).await?);
+        }
+        Ok(found)
+    }
+
+    /// The instances that have a tag of this name, whatever its value, in no order.
+    ///
+    /// # Errors
+    /// What AWS refuses.
+    #[cfg(feature = "proxy")]
+    pub async fn machines_tagged(&self, key: &str) -> Result<Vec<Machine>, Fault> {
+        self.machines_by(Filter::builder().name("tag-key").values(key).build())
+            .await
+    }
+
+    async fn machines_by(&self, filter: Filter) -> Result<Vec<Machine>, Fault> {
+        let call = self.client.describe_instances().filters(filter).max_results(PAGE);
+        let mut pages = call.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| fault(DESCRIBE, error))?;
+            let instances = page
+                .reservations()
+                .iter()
+                .flat_map(|reservation| reservation.instances());
+            for instance in instances {
+                found.push(machine(instance)?);
             }
         }
         Ok(found)
