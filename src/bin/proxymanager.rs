@@ -7,6 +7,5 @@ use proxymanager::cli::{self, Cli};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    proxymanager::telemetry::human("warn");
     cli::run(Cli::parse()).await
 }

@@ -3,11 +3,15 @@
 mod adopt;
 mod change;
 mod command;
+#[cfg(feature = "proxy")]
+mod connect;
 mod create;
 mod doctor;
 mod output;
 mod page;
 mod policy;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod release;
 mod report;
 #[cfg(feature = "local")]
@@ -46,6 +50,10 @@ enum Command {
     Local(crate::local::Args),
     /// Show a phase of the page, with the logo, colour and message of the environment.
     Page(page::Args),
+    #[cfg(feature = "proxy")]
+    Proxy(proxy::Proxy),
+    #[cfg(feature = "proxy")]
+    Connect(connect::Connect),
     #[command(flatten)]
     OfRules(OfRules),
 }
@@ -108,10 +116,22 @@ const BAD_CONFIGURATION: u8 = 64;
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> ExitCode {
+    // A daemon says what it does, in as much detail as its configuration asks for.
+    #[cfg(feature = "proxy")]
+    let serves = matches!(&cli.command, Command::Proxy(args) if args.serves());
+    #[cfg(not(feature = "proxy"))]
+    let serves = false;
+    if !serves {
+        crate::telemetry::human("warn");
+    }
     match cli.command {
         #[cfg(feature = "local")]
         Command::Local(args) => crate::local::run(args, Some(seed::seed_asleep)).await,
         Command::Page(args) => preview(&args, cli.output),
+        #[cfg(feature = "proxy")]
+        Command::Proxy(args) => proxy::proxy(args, cli.output).await,
+        #[cfg(feature = "proxy")]
+        Command::Connect(args) => connect::connect(args, cli.output).await,
         Command::OfRules(command) => of_rules(command, cli.output).await,
     }
 }

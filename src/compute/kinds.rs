@@ -100,7 +100,10 @@ impl Kinds {
         let mut hosts = Vec::new();
         for (kind, some) in sorted(ids) {
             match kind {
-                Kind::Program => hosts.extend(some.into_iter().filter_map(|id| Some((id.clone(), local_host(&id)?.to_owned())))),
+                Kind::Program => hosts.extend(
+                    some.into_iter()
+                        .filter_map(|id| Some((id.clone(), local_host(&id)?.to_owned()))),
+                ),
                 Kind::Ec2 => hosts.extend(self.ec2()?.addresses(&some).await?),
             }
         }

@@ -148,12 +148,7 @@ fn started(process: i32) -> Option<u64> {
 }
 
 fn failed(operation: &str, id: &ResourceId, error: &io::Error) -> Fault {
-    let kind = match error.kind() {
-        io::ErrorKind::NotFound => FaultKind::NotFound,
-        io::ErrorKind::PermissionDenied => FaultKind::Denied,
-        _ => FaultKind::Other,
-    };
-    Fault::new(kind, operation, format!("{id}: {error}"))
+    Fault::new(FaultKind::Other, operation, format!("{id}: {error}"))
 }
 
 impl Compute for Programs {

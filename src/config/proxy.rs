@@ -57,7 +57,8 @@ const KEYS: [&str; 25] = [
 const NOT_NEEDED: [&str; 2] = ["apiURL", "authToken"];
 const TLS_KEYS: [&str; 5] = ["certificate", "key", "secret", "certificateSecret", "keySecret"];
 
-const ANY_PORT: RangeInclusive<u16> = 1..=65535;
+/// 0 lets the kernel choose.
+const ANY_PORT: RangeInclusive<u16> = 0..=65535;
 const SETTLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 60);
 const IDLE_MINS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::IDLE_MAX;
@@ -231,7 +232,7 @@ fn one_port_each<'t>(walk: &mut Walk<'t>, root: Section<'t>, config: &ProxyConfi
         .chain(https.iter().map(|port| ("httpsPorts", *port)))
         .collect();
     for (at, (key, port)) in all.iter().enumerate() {
-        let earlier = all[..at].iter().find(|(_, other)| other == port);
+        let earlier = all[..at].iter().find(|(_, other)| other == port && *port > 0);
         let what = match earlier {
             Some((other, _)) => format!("{key}: the port {port} is in {other} too: give each its own"),
             None if config.port_range.contains(port) => {

@@ -185,6 +185,8 @@ pub(super) fn defaults(name: &RuleName, wake_timeout: Duration) -> BTreeMap<Stri
     let mut tags = BTreeMap::from([
         // Envoy sees every connection, so the machine's own traffic has nothing to add.
         (tags::BUSY_NETWORK.to_owned(), "off".to_owned()),
+        // Held requests cost nothing here, and go on with their bodies.
+        (tags::HOLD.to_owned(), "wait".to_owned()),
         (tags::NAME.to_owned(), name.0.clone()),
     ]);
     if wake_timeout > DEFAULT_DEADLINE {

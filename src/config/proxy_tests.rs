@@ -38,13 +38,16 @@ fn paths_are_taken_from_the_folder_of_the_file() {
 /// Red when the first error ended the reading.
 #[test]
 fn all_that_is_wrong_is_told_at_once_with_its_line() {
-    let text = "proxyPorts = 1\nproxyPort = 0\nlisten = [\"10.0.0.1\", \"host\"]\nportRange = \"9-8\"\nledger = \"s3:x\"\nregion = \"Frankfurt\"\nsettle = \"5\"\n[[tls]]\nkey = \"k.pem\"\n";
+    let text = "proxyPorts = 1\nproxyPort = -1\nlisten = [\"10.0.0.1\", \"host\"]\nportRange = \"9-8\"\nledger = \"s3:x\"\nregion = \"Frankfurt\"\nsettle = \"5\"\n[[tls]]\nkey = \"k.pem\"\n";
     let told = read(text).unwrap_err();
     let lines: Vec<_> = told.lines().collect();
     assert_eq!(lines.len(), 8, "{told}");
     for (line, words) in [
         (1, "proxyPorts is unknown: proxyPort is probably meant"),
-        (2, "proxyPort = \"0\" cannot be used; allowed: a number from 1 to 65535"),
+        (
+            2,
+            "proxyPort = \"-1\" cannot be used; allowed: a number from 0 to 65535",
+        ),
         (3, "listen = \"host\" cannot be used; allowed: IP addresses"),
         (4, "portRange = \"9-8\" cannot be used; allowed: FIRST-LAST"),
         (

@@ -17,7 +17,11 @@ use crate::config::environment::Settings;
 use crate::domain::policy::Hold;
 use crate::domain::record::Record;
 use crate::domain::rule::ResourceId;
+#[cfg(feature = "proxy")]
+use crate::domain::rule::Rule;
 use crate::domain::seen::{Stimulus, Wanted};
+#[cfg(feature = "proxy")]
+use crate::domain::time::Timestamp;
 use crate::domain::time::after;
 use crate::drive::{Driver, Effort, Known};
 use crate::gateway::Gateway;
@@ -71,20 +75,22 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
     /// [`FunctionError`], never for a request of a load balancer.
     pub async fn handle(&self, event: &Value) -> Result<Value, FunctionError> {
         match Event::read(event) {
-            Event::Alb(request) => {
-                let answer = self.answer_in_time(&request).await;
-                let answer = if request.method == "HEAD" {
-                    answer.without_body()
-                } else {
-                    answer
-                };
-                Ok(answer.for_alb(request.multi_value))
-            }
+            Event::Alb(request) => Ok(self.serve(&request).await),
             Event::Tick => self.tick().await,
             Event::StateChange { instance, .. } => self.state_change(&instance).await,
             Event::SelfCheck => Ok(check::check(&self.state).await),
             Event::Unknown(what) => Err(FunctionError::UnknownEvent(what)),
         }
+    }
+
+    /// The answer to a request, as a load balancer takes it.
+    pub async fn serve(&self, request: &AlbRequest) -> Value {
+        let answer = self.answer_in_time(request).await;
+        let answer = match request.method.as_str() {
+            "HEAD" => answer.without_body(),
+            _ => answer,
+        };
+        answer.for_alb(request.multi_value)
     }
 
     /// What is cut off here is a look that died: its lease outlasts what it had under way, and the next look goes on.
@@ -244,6 +250,15 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Err(errors) => Err(FunctionError::Configuration(errors.clone())),
         }
     }
+}
+
+/// Whether a request may wake a rule: it is somebody's, from where it is allowed, for a path that does.
+#[cfg(feature = "proxy")]
+pub fn wakes(now: Timestamp, rule: &Rule, record: Option<&Record>, request: &AlbRequest) -> bool {
+    matches!(who::asker(request), Asker::Browser | Asker::Program)
+        && who::allowed(&rule.policy.allow, request)
+        && !cors::is_preflight(request)
+        && Refusal::of(now, rule, record, request).is_none()
 }
 
 /// Whether nothing is wanted of the rule, as far as a first look has told.

@@ -15,7 +15,14 @@ const UNFINISHED: &str = ".unfinished";
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Folder {
+    /// Said aloud, because a process that is being started may have a copy of the file for a moment.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
 }
 
 /// Why a folder cannot be had.
@@ -53,7 +60,7 @@ impl Folder {
         }
         let folder = Folder {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         };
         folder.tidy(path).map_err(failed)?;
         Ok(folder)

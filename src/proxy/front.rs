@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::domain::seen::{Fact, GroupHealth, TargetSeen};
 use crate::domain::table::{ForwardedFor, Listener, ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
 use crate::gateway::Gateway;
+use crate::gateway::envoy::admin;
 use crate::gateway::envoy::{
     Certificate, Edge, Endpoint, Host, HttpListener, HttpWay, Limits, Plane, RuleView, TcpWay, Upstream, UpstreamTls,
     Version, View,
@@ -75,7 +77,9 @@ impl Front {
     /// # Errors
     /// A sentence.
     pub fn open(config: ProxyConfig, folder: Arc<Folder>, compute: Kinds) -> Result<Self, String> {
-        let bytes = folder.get(state::FILE).map_err(|error| format!("{}: {error}", state::FILE))?;
+        let bytes = folder
+            .get(state::FILE)
+            .map_err(|error| format!("{}: {error}", state::FILE))?;
         let state = bytes.map_or_else(|| Ok(State::default()), |bytes| State::read(&bytes))?;
         let now = Now {
             state,
@@ -103,6 +107,11 @@ impl Front {
 
     pub fn config(&self) -> &ProxyConfig {
         &self.inner.config
+    }
+
+    /// Envoy's own interface.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.inner.config.xds_socket.with_file_name("envoy-admin.sock")
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -140,10 +149,26 @@ impl Front {
     /// # Errors
     /// When it cannot be remembered; then nothing is changed.
     pub fn set_rules(&self, rules: Vec<ProxyRule>) -> Result<(), Fault> {
-        let rules: BTreeMap<_, _> = rules.into_iter().map(|rule| (rule.name.clone(), Arc::new(rule))).collect();
-        let allotted = |rule: &ProxyRule| rule.tcp.iter().filter(|way| way.listen.is_none()).map(|way| way.port).collect();
-        let wanted = rules.iter().map(|(name, rule)| (name.clone(), allotted(rule))).collect();
-        let fixed = rules.values().flat_map(|rule| &rule.tcp).filter_map(|way| way.listen).collect();
+        let rules: BTreeMap<_, _> = rules
+            .into_iter()
+            .map(|rule| (rule.name.clone(), Arc::new(rule)))
+            .collect();
+        let allotted = |rule: &ProxyRule| {
+            rule.tcp
+                .iter()
+                .filter(|way| way.listen.is_none())
+                .map(|way| way.port)
+                .collect()
+        };
+        let wanted = rules
+            .iter()
+            .map(|(name, rule)| (name.clone(), allotted(rule)))
+            .collect();
+        let fixed = rules
+            .values()
+            .flat_map(|rule| &rule.tcp)
+            .filter_map(|way| way.listen)
+            .collect();
         let range = self.inner.config.port_range.clone();
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
@@ -196,13 +221,21 @@ impl Front {
     fn view(&self, now: &Now) -> View {
         let config = &self.inner.config;
         let secure = !now.certificates.is_empty();
-        let redirect = config.https_ports.first().copied().filter(|_| config.redirect && secure);
+        let redirect = config
+            .https_ports
+            .first()
+            .copied()
+            .filter(|_| config.redirect && secure);
         let listeners = |ports: &[u16], tls: bool| -> Vec<HttpListener> {
             let each = |port: &u16| {
                 let (port, kind) = (*port, if tls { "https" } else { "http" });
                 let many = config.listen.len() > 1;
                 config.listen.iter().map(move |address| HttpListener {
-                    name: if many { format!("{kind}-{address}-{port}") } else { format!("{kind}-{port}") },
+                    name: if many {
+                        format!("{kind}-{address}-{port}")
+                    } else {
+                        format!("{kind}-{port}")
+                    },
                     address: SocketAddr::new(*address, port),
                     tls,
                     redirect_to_https: redirect.filter(|_| !tls),
@@ -216,7 +249,11 @@ impl Front {
             http.extend(listeners(&config.https_ports, true));
         }
         let names: Vec<String> = http.iter().map(|listener| listener.name.clone()).collect();
-        let rules = now.rules.values().map(|rule| self.rule_view(now, rule, &names)).collect();
+        let rules = now
+            .rules
+            .values()
+            .map(|rule| self.rule_view(now, rule, &names))
+            .collect();
         View {
             edge: Edge {
                 listeners: http,
@@ -232,7 +269,9 @@ impl Front {
         let endpoint = |id: &ResourceId| {
             let host = host(now, id)?;
             Some(Endpoint {
-                host: host.parse::<IpAddr>().map_or_else(|_| Host::Name(host.clone()), Host::Address),
+                host: host
+                    .parse::<IpAddr>()
+                    .map_or_else(|_| Host::Name(host.clone()), Host::Address),
                 weight: 1,
                 healthy: !now.unwell.contains(id),
             })
@@ -274,9 +313,14 @@ impl Front {
 
     async fn flip(&self, route: &RouteId, side: Side) -> Result<(), Fault> {
         const FLIP: &str = "envoy:flip";
-        let name = name_of(&route.0).ok_or_else(|| Fault::new(FaultKind::NotFound, FLIP, format!("{route} is no route")))?;
+        let name =
+            name_of(&route.0).ok_or_else(|| Fault::new(FaultKind::NotFound, FLIP, format!("{route} is no route")))?;
         if self.rule(&name).is_none() {
-            return Err(Fault::new(FaultKind::NotFound, FLIP, format!("{name} is no rule any more")));
+            return Err(Fault::new(
+                FaultKind::NotFound,
+                FLIP,
+                format!("{name} is no rule any more"),
+            ));
         }
         let version = self.change(|now| {
             let from = now.state.side(&name);
@@ -295,7 +339,11 @@ impl Front {
                 Ok(())
             }
             Ok(Err(error)) => Err(Fault::new(FaultKind::Other, FLIP, error.to_string())),
-            Err(_) => Err(Fault::new(FaultKind::Other, FLIP, "Envoy does not acknowledge it in time")),
+            Err(_) => Err(Fault::new(
+                FaultKind::Other,
+                FLIP,
+                "Envoy does not acknowledge it in time",
+            )),
         }
     }
 
@@ -309,14 +357,31 @@ impl Front {
         let each = ids.into_iter().zip(hosts).map(async |(resource, host)| {
             let Some(host) = host else {
                 let words = "its address is not known yet".to_owned();
-                return (TargetSeen { resource, healthy: false, words }, false);
+                return (
+                    TargetSeen {
+                        resource,
+                        healthy: false,
+                        words,
+                    },
+                    false,
+                );
             };
             let checks = checks(rule, &host);
             let found = futures_util::future::join_all(checks.iter().map(|check| self.inner.prober.ask(check))).await;
             let healthy = found.iter().all(|found| found.serves);
             let well = found.iter().all(|found| found.well);
-            let words = found.into_iter().find(|found| !found.serves).map_or_else(|| "healthy".to_owned(), |found| found.words);
-            (TargetSeen { resource, healthy, words }, well)
+            let words = found
+                .into_iter()
+                .find(|found| !found.serves)
+                .map_or_else(|| "healthy".to_owned(), |found| found.words);
+            (
+                TargetSeen {
+                    resource,
+                    healthy,
+                    words,
+                },
+                well,
+            )
         });
         let all = futures_util::future::join_all(each).await;
         self.note_health(&all);
@@ -340,14 +405,20 @@ impl Front {
 
     /// Asks where the machines are that AWS gives their addresses.
     async fn find(&self, rule: &ProxyRule) -> Result<(), Fault> {
-        let unknown: Vec<ResourceId> = resources(rule).into_iter().filter(|id| kinds::local_host(id).is_none()).collect();
+        let unknown: Vec<ResourceId> = resources(rule)
+            .into_iter()
+            .filter(|id| kinds::local_host(id).is_none())
+            .collect();
         if unknown.is_empty() {
             return Ok(());
         }
         let found = self.inner.compute.hosts(&unknown).await?;
         let news: Vec<_> = {
             let now = self.now();
-            found.into_iter().filter(|(id, host)| now.state.host(id) != Some(host.as_str())).collect()
+            found
+                .into_iter()
+                .filter(|(id, host)| now.state.host(id) != Some(host.as_str()))
+                .collect()
         };
         if !news.is_empty() {
             self.change(|now| {
@@ -380,7 +451,10 @@ fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
         port,
         path,
     };
-    let http = rule.http.iter().map(|way| check(way.port, way.check.clone().filter(|_| !way.tls)));
+    let http = rule
+        .http
+        .iter()
+        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls)));
     let tcp = rule.tcp.iter().map(|way| check(way.port, None));
     http.chain(tcp).collect()
 }
@@ -441,8 +515,17 @@ fn routes(place: u32, rule: &ProxyRule, side: Side) -> [ListenerRule; 2] {
 impl Gateway for Front {
     async fn read(&self, at: Timestamp, _known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
         let now = self.now();
-        let side = |name: &RuleName| now.unacknowledged.get(name).copied().unwrap_or_else(|| now.state.side(name));
-        let rules = now.rules.values().zip(1..).flat_map(|(rule, place)| routes(place, rule, side(&rule.name)));
+        let side = |name: &RuleName| {
+            now.unacknowledged
+                .get(name)
+                .copied()
+                .unwrap_or_else(|| now.state.side(name))
+        };
+        let rules = now
+            .rules
+            .values()
+            .zip(1..)
+            .flat_map(|(rule, place)| routes(place, rule, side(&rule.name)));
         let listener = Listener {
             arn: ENVOY.to_owned(),
             load_balancer: ENVOY.to_owned(),
@@ -467,7 +550,8 @@ impl Gateway for Front {
         let mut seen = Vec::with_capacity(groups.len());
         for (id, weighted) in groups {
             let rule = name_of(&id.0).and_then(|name| self.rule(&name));
-            let rule = rule.ok_or_else(|| Fault::new(FaultKind::NotFound, "envoy:health", format!("{id} is no rule")))?;
+            let rule =
+                rule.ok_or_else(|| Fault::new(FaultKind::NotFound, "envoy:health", format!("{id} is no rule")))?;
             self.find(&rule).await?;
             seen.push(GroupHealth {
                 id: id.clone(),
@@ -480,7 +564,11 @@ impl Gateway for Front {
     }
 
     async fn groups(&self) -> Result<Vec<GroupId>, Fault> {
-        Ok(self.rules().iter().map(|rule| GroupId(format!("{PREFIX}{}", rule.name))).collect())
+        Ok(self
+            .rules()
+            .iter()
+            .map(|rule| GroupId(format!("{PREFIX}{}", rule.name)))
+            .collect())
     }
 
     async fn unwatched(&self, _table: &RouteTable) -> Result<Vec<(GroupId, RouteId)>, Fault> {
@@ -504,11 +592,10 @@ impl Gateway for Front {
     }
 
     async fn under_way(&self, groups: &[GroupId]) -> Result<Option<u64>, Fault> {
-        const OPERATION: &str = "envoy:load-reports";
-        let loads = self.plane().map(Plane::loads).filter(|loads| loads.lost.is_none() && !loads.covered.is_empty());
-        let loads = loads.ok_or_else(|| Fault::new(FaultKind::Conflict, OPERATION, "Envoy reports nothing right now"))?;
+        let active = admin::active(&self.admin_socket()).await;
+        let active = active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))?;
         let rules = groups.iter().filter_map(|group| name_of(&group.0));
-        Ok(Some(rules.map(|rule| meter::under_way(&loads, &rule)).sum()))
+        Ok(Some(rules.filter_map(|rule| active.get(&rule)).sum()))
     }
 }
 

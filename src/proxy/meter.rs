@@ -11,8 +11,10 @@ use crate::gateway::envoy::{Covered, Loads};
 /// lost, or that began before the daemon did, proves nothing.
 pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -> Option<RuleName>) -> Activity {
     let minutes = || {
-        std::iter::successors(Some(floor(question.from, MINUTE)), |minute| Some(after(*minute, MINUTE)))
-            .take_while(|minute| *minute < question.until)
+        std::iter::successors(Some(floor(question.from, MINUTE)), |minute| {
+            Some(after(*minute, MINUTE))
+        })
+        .take_while(|minute| *minute < question.until)
     };
     let covered = |minute: Timestamp| {
         let whole = |stretch: &Covered| stretch.from <= minute && after(minute, MINUTE) <= stretch.to;
@@ -41,13 +43,6 @@ pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -
             .collect(),
         machines: BTreeMap::new(),
     }
-}
-
-/// How many requests and connections of a rule the newest report has under way.
-pub fn under_way(loads: &Loads, rule: &RuleName) -> u64 {
-    let newest = loads.covered.last().map(|stretch| stretch.to);
-    let last = loads.rules.get(rule).and_then(|reports| reports.last());
-    last.filter(|report| Some(report.to) >= newest).map_or(0, |report| report.in_progress)
 }
 
 /// When a rule was last seen in use.
@@ -98,7 +93,10 @@ mod tests {
     /// Red when a minute was known as soon as a report touched it.
     #[test]
     fn a_minute_is_known_when_all_of_it_was_reported() {
-        let covered = |from, to| Covered { from: at(from), to: at(to) };
+        let covered = |from, to| Covered {
+            from: at(from),
+            to: at(to),
+        };
         let loads = Loads {
             covered: vec![covered(70, 185), covered(190, 310)],
             ..Loads::default()
@@ -112,19 +110,18 @@ mod tests {
     fn what_is_under_way_is_use_of_every_minute_it_touches() {
         let name = RuleName("a".to_owned());
         let loads = Loads {
-            covered: vec![Covered { from: at(0), to: at(600) }],
-            rules: BTreeMap::from([(name.clone(), vec![load(55, 65, 0, 1), load(115, 120, 0, 1), load(130, 140, 2, 0)])]),
+            covered: vec![Covered {
+                from: at(0),
+                to: at(600),
+            }],
+            rules: BTreeMap::from([(
+                name.clone(),
+                vec![load(55, 65, 0, 1), load(115, 120, 0, 1), load(130, 140, 2, 0)],
+            )]),
             lost: None,
         };
         let requests = counted(&loads, &question(0, 300)).requests;
         assert_eq!(requests, BTreeMap::from([(at(0), 1), (at(60), 2), (at(120), 3)]));
-        assert_eq!(under_way(&loads, &name), 0, "the newest report has nothing of it");
-        let now = Loads {
-            covered: vec![Covered { from: at(0), to: at(140) }],
-            rules: BTreeMap::from([(name.clone(), vec![load(130, 140, 0, 3)])]),
-            lost: None,
-        };
-        assert_eq!(under_way(&now, &name), 3);
-        assert_eq!(last_use(&now, &name), Some(at(140)));
+        assert_eq!(last_use(&loads, &name), Some(at(140)));
     }
 }

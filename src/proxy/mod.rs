@@ -1,3 +1,13 @@
 //! The proxy VM's daemon: Envoy's control plane, and the one who wakes and puts to sleep what stands behind it.
 
-pub mod state;
+pub mod daemon;
+mod desk;
+mod front;
+mod judge;
+mod meter;
+mod prober;
+mod report;
+mod rule_files;
+mod state;
+mod web;
+mod worker;

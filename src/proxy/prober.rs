@@ -59,12 +59,6 @@ impl Prober {
             words: result.err().unwrap_or_else(|| "healthy".to_owned()),
         }
     }
-
-    /// Forgets what was found of these machines: they have been stopped.
-    pub fn forget(&self, host: &str) {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.retain(|check, _| check.host != host);
-    }
 }
 
 async fn probe(check: &Check) -> Result<(), String> {
@@ -75,9 +69,13 @@ async fn probe(check: &Check) -> Result<(), String> {
         return Ok(());
     };
     let failed = |error: hyper::Error| format!("port {port} does not speak HTTP: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     let talk = tokio::spawn(connection);
-    let request = hyper::Request::get(path).header("host", &check.host).header("user-agent", "proxymanager");
+    let request = hyper::Request::get(path)
+        .header("host", &check.host)
+        .header("user-agent", "proxymanager");
     let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     let answer = sender.send_request(request).await.map_err(failed);
     talk.abort();
@@ -124,8 +122,17 @@ mod tests {
         assert!(prober.ask(&check(well, Some("/up"))).await.serves);
         assert!(prober.ask(&check(ill, None)).await.serves);
         let told = prober.ask(&check(ill, Some("/up"))).await;
-        assert_eq!((told.serves, told.words), (false, format!("GET /up at port {ill} answers 503")));
-        assert!(prober.ask(&check(no_http, Some("/"))).await.words.contains("does not speak HTTP"));
+        assert_eq!(
+            (told.serves, told.words),
+            (false, format!("GET /up at port {ill} answers 503"))
+        );
+        assert!(
+            prober
+                .ask(&check(no_http, Some("/")))
+                .await
+                .words
+                .contains("does not speak HTTP")
+        );
     }
 
     /// Red when one failure was enough.
@@ -143,7 +150,6 @@ mod tests {
             found.push(one.well);
         }
         assert_eq!(found, [true, true, false]);
-        prober.forget("127.0.0.1");
-        assert!(!prober.ask(&check).await.well, "never seen well");
+        assert!(!Prober::default().ask(&check).await.well, "never seen well");
     }
 }

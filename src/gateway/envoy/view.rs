@@ -79,6 +79,8 @@ pub struct Limits {
     pub streams: u32,
     /// The longest time the [`Judge`](super::Judge) may take for one request.
     pub longest_hold: Duration,
+    /// How long about a request is held while the daemon is not there to judge it; then it is answered 503.
+    pub away: Duration,
     /// Connections and requests one rule may have at once.
     pub per_rule: u32,
 }
@@ -95,6 +97,7 @@ impl Default for Limits {
             buffer: 32 * 1024,
             streams: 100,
             longest_hold: Duration::from_secs(3600),
+            away: Duration::from_secs(60),
             per_rule: 100_000,
         }
     }

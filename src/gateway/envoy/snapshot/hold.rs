@@ -28,6 +28,14 @@ pub const CLUSTER: &str = "cluster";
 /// What Envoy answers, before it is put into words, when nobody could be asked.
 const NOBODY_ASKED: u32 = 511;
 
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Envoy pauses for any time up to the longest, so for half of it on average.
+fn retries(away: Duration) -> u32 {
+    let retries = away.as_millis() * 2 / LONGEST_PAUSE.as_millis();
+    u32::try_from(retries).unwrap_or(u32::MAX)
+}
+
 pub fn filter(limits: &Limits) -> HttpFilter {
     HttpFilter {
         name: FILTER.to_owned(),
@@ -43,10 +51,10 @@ pub fn filter(limits: &Limits) -> HttpFilter {
                 // While the daemon starts anew the request is held, and asked about again.
                 retry_policy: Some(RetryPolicy {
                     retry_on: "connect-failure,refused-stream,reset,unavailable,cancelled".to_owned(),
-                    num_retries: uint(1_000_000),
+                    num_retries: uint(retries(limits.away)),
                     retry_back_off: Some(BackoffStrategy {
                         base_interval: duration(Duration::from_millis(200)),
-                        max_interval: duration(Duration::from_secs(1)),
+                        max_interval: duration(LONGEST_PAUSE),
                     }),
                     ..Default::default()
                 }),

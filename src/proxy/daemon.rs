@@ -1,0 +1,267 @@
+//! The daemon's life.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::aws::Aws;
+use crate::clock::SystemClock;
+use crate::compute::ec2::Ec2;
+use crate::compute::kinds::Kinds;
+use crate::compute::program::Programs;
+use crate::config::Environment;
+use crate::config::proxy::{Certificate, ProxyConfig, ProxyLedger};
+use crate::drive::{Driver, TABLE_AGE};
+use crate::gateway::envoy::process::{Bootstrap, Envoy};
+use crate::gateway::envoy::{self, Places, Plane, Signals};
+use crate::ledger::Ledger;
+use crate::ledger::dynamodb::DynamoDb;
+use crate::ledger::file::InFolder;
+use crate::ledger::folder::Folder;
+use crate::rules::RuleSettings;
+use crate::wiring::owner;
+
+use super::desk::Desk;
+use super::front::Front;
+use super::judge::Court;
+use super::web;
+use super::worker::ProxyDriver;
+
+/// How often Envoy reports its load.
+const REPORTS: Duration = Duration::from_secs(5);
+/// How often the rule files and certificates are looked at.
+const RELOAD: Duration = Duration::from_secs(1);
+/// Connections of a listener that has changed live on for this long.
+const DRAIN: Duration = Duration::from_secs(24 * 3600);
+/// How long the start waits for Envoy to have what it is told; then it goes on without.
+const FIRST_ACK: Duration = Duration::from_secs(10);
+/// Bytes; near it Envoy refuses requests rather than grow.
+const MAX_HEAP: u64 = 1 << 31;
+const MAX_CONNECTIONS: u64 = 100_000;
+
+/// Runs until it is told to end.
+///
+/// # Errors
+/// A sentence: why it could not begin, or what ended it.
+pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let state = match &config.ledger {
+        ProxyLedger::File { folder } => folder.clone(),
+        ProxyLedger::DynamoDb { .. } => PathBuf::from(crate::config::proxy::DEFAULT_LEDGER),
+    };
+    let folder = Arc::new(Folder::open(&state).map_err(|error| error.to_string())?);
+    let aws = match &config.region {
+        Some(_) => Some(
+            Aws::from_default_chain(&Environment)
+                .await
+                .map_err(|errors| errors.to_string())?,
+        ),
+        None => None,
+    };
+    match (&config.ledger, &aws) {
+        (ProxyLedger::File { .. }, _) => {
+            let ledger = InFolder::open(folder.clone()).map_err(|error| error.to_string())?;
+            serve(config, envoy, folder, aws, ledger, Duration::ZERO).await
+        }
+        (ProxyLedger::DynamoDb { table }, Some(aws)) => {
+            let ledger = DynamoDb::new(aws.dynamodb(), table);
+            serve(config, envoy, folder, Some(aws.clone()), ledger, TABLE_AGE).await
+        }
+        (ProxyLedger::DynamoDb { table }, None) => Err(format!(
+            "ledger = \"dynamodb:{table}\" needs a region: set region in the configuration"
+        )),
+    }
+}
+
+async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
+    config: ProxyConfig,
+    path: Option<PathBuf>,
+    folder: Arc<Folder>,
+    aws: Option<Aws>,
+    ledger: L,
+    table_age: Duration,
+) -> Result<(), String> {
+    let here = config.rules.parent().unwrap_or(Path::new("/")).to_owned();
+    let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
+    let compute = Kinds {
+        programs: programs.clone(),
+        ec2: aws.as_ref().map(|aws| Ec2::new(aws.ec2())),
+    };
+    let front = Front::open(config.clone(), folder, compute.clone())?;
+    let driver = |what: &str| -> ProxyDriver<L> {
+        Driver {
+            compute: compute.clone(),
+            gateway: front.clone(),
+            metrics: front.clone(),
+            ledger: ledger.clone(),
+            clock: SystemClock,
+            settings: settings(&config, table_age),
+            owner: owner(what),
+        }
+    };
+    let desk = Desk::new(front.clone(), driver("proxy"));
+    front
+        .set_certificates(certificates(&config)?)
+        .map_err(|fault| fault.sentence())?;
+    desk.reload()?;
+    let (plane, signals) = plane(&config, Court::new(desk.clone(), driver("proxy-request"))).await?;
+    let usage = plane.usage_address();
+    front.connect(plane);
+    front.begin();
+    let status = SocketAddr::new(config.status_address, config.proxy_port);
+    let status = TcpListener::bind(status)
+        .await
+        .map_err(|error| format!("proxyPort: {status} cannot be had: {error}"))?;
+    let address = status.local_addr().map_err(|error| error.to_string())?;
+    let control = web::control_socket(&config.control_socket);
+    let control = control.map_err(|error| format!("controlSocket: {}: {error}", config.control_socket.display()))?;
+    let mut child = start_envoy(&front, &config, path.as_deref(), usage).await?;
+    // What it is told about rules that sleep must be so before anything is stopped on the strength of it.
+    if tokio::time::timeout(FIRST_ACK, first_ack(&desk)).await.is_err() {
+        tracing::warn!("Envoy has not connected yet; going on without it");
+    }
+    desk.staff();
+    tokio::spawn(web::status(status, desk.clone()));
+    tokio::spawn(web::control(control, desk.clone()));
+    tokio::spawn(reload(desk.clone()));
+    tokio::spawn(listen(signals, desk.clone()));
+    println!("ready http://{address}");
+    let ended = until_told(&mut child).await;
+    // Run by hand, everything it started ends with it; on a VM, Envoy and the machines go on.
+    if let Some(envoy) = child {
+        let _ = envoy.stop().await;
+        programs.end_all().await;
+    }
+    let _ = std::fs::remove_file(&config.control_socket);
+    ended
+}
+
+fn settings(config: &ProxyConfig, table_age: Duration) -> RuleSettings {
+    RuleSettings {
+        wakers: vec![crate::domain::rule::GroupId(super::front::WAKER.to_owned())],
+        settle: config.settle,
+        idle_min: config.idle_min,
+        metrics_delay: config.metrics_delay,
+        describe_delay: config.describe_delay.max(table_age),
+        table_age,
+    }
+}
+
+async fn plane<L: Ledger + Send + Sync + 'static>(
+    config: &ProxyConfig,
+    court: Court<L>,
+) -> Result<(Plane, Signals), String> {
+    if let Some(folder) = config.xds_socket.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| format!("xdsSocket: {}: {error}", folder.display()))?;
+    }
+    let places = Places {
+        xds: config.xds_socket.clone(),
+        usage: SocketAddr::from(([127, 0, 0, 1], config.usage_port)),
+        load_interval: REPORTS,
+    };
+    Plane::start(places, court, SystemClock)
+        .await
+        .map_err(|error| error.to_string())
+}
+
+/// Writes Envoy's bootstrap file, for whoever starts it, and starts it when a path is given.
+async fn start_envoy(
+    front: &Front,
+    config: &ProxyConfig,
+    path: Option<&Path>,
+    usage: SocketAddr,
+) -> Result<Option<Envoy>, String> {
+    let bootstrap = Bootstrap {
+        xds: config.xds_socket.clone(),
+        usage,
+        admin: front.admin_socket(),
+        node: config.access_point.clone().unwrap_or_else(|| "proxy".to_owned()),
+        max_heap: MAX_HEAP,
+        max_connections: MAX_CONNECTIONS,
+    };
+    let file = config.xds_socket.with_file_name("envoy.json");
+    std::fs::write(&file, bootstrap.text()).map_err(|error| format!("{}: {error}", file.display()))?;
+    let Some(path) = path else { return Ok(None) };
+    let envoy = Envoy::start(path, &bootstrap, &file, DRAIN).await;
+    envoy.map(Some).map_err(|error| error.to_string())
+}
+
+async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
+    while !desk.front.plane().is_some_and(Plane::connected) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    desk.publish().await;
+}
+
+async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
+    let mut known = certificates(desk.front.config()).ok();
+    loop {
+        tokio::time::sleep(RELOAD).await;
+        match desk.reload() {
+            Ok(true) => desk.staff(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error, "the rules could not be put to use"),
+        }
+        // A file that is being replaced may be unreadable for a moment: the last certificate stays.
+        if let Ok(now) = certificates(desk.front.config())
+            && known.as_ref() != Some(&now)
+            && desk.front.set_certificates(now.clone()).is_ok()
+        {
+            known = Some(now);
+        }
+    }
+}
+
+async fn listen<L: Ledger + Send + Sync + 'static>(mut signals: Signals, desk: Desk<L>) {
+    loop {
+        tokio::select! {
+            Some(ring) = signals.rings.recv() => drop(tokio::spawn(desk.clone().answer_ring(ring))),
+            Some(access) = signals.accesses.recv() => desk.note_access(&access),
+            else => return,
+        }
+    }
+}
+
+async fn until_told(child: &mut Option<Envoy>) -> Result<(), String> {
+    let term = signal(SignalKind::terminate());
+    let int = signal(SignalKind::interrupt());
+    let (mut term, mut int) = term
+        .and_then(|term| Ok((term, int?)))
+        .map_err(|error| error.to_string())?;
+    let envoy = async {
+        match child {
+            Some(envoy) => envoy.ended().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+        ended = envoy => Err(match ended {
+            Ok(status) => format!("Envoy has ended by itself: {status}; see what it said above"),
+            Err(error) => format!("Envoy is lost: {error}"),
+        }),
+    }
+}
+
+/// The certificates as they are now.
+fn certificates(config: &ProxyConfig) -> Result<Vec<envoy::Certificate>, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("[[tls]] {}: {error}", path.display()));
+    let one = |(place, certificate): (usize, &Certificate)| match certificate {
+        Certificate::Files { certificate, key } => Ok(envoy::Certificate {
+            name: format!("certificate-{}", place + 1),
+            chain_pem: read(certificate)?,
+            key_pem: read(key)?,
+        }),
+        Certificate::Secrets { certificate, .. } => Err(format!(
+            "[[tls]] {certificate}: certificates from Secrets Manager are not supported by this version yet: use files"
+        )),
+    };
+    config.tls.iter().enumerate().map(one).collect()
+}

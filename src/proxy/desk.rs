@@ -1,0 +1,169 @@
+//! The daemon's rules at work: a task for each, and what rings, requests and operators want of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::{Clock, SystemClock};
+use crate::domain::record::Record;
+use crate::domain::rule::{RuleName, Side};
+use crate::domain::seen::Stimulus;
+use crate::gateway::envoy::{Access, Ring};
+use crate::ledger::Ledger;
+use crate::rules::Managed;
+
+use super::front::Front;
+use super::rule_files::RuleFiles;
+use super::worker::{ProxyDriver, Worker};
+
+/// Clones share everything.
+pub struct Desk<L> {
+    pub front: Front,
+    pub driver: Arc<ProxyDriver<L>>,
+    workers: Arc<Mutex<BTreeMap<RuleName, Worker>>>,
+    files: Arc<Mutex<RuleFiles>>,
+    /// Who used a rule last, in words.
+    users: Arc<Mutex<BTreeMap<RuleName, String>>>,
+}
+
+impl<L> Clone for Desk<L> {
+    fn clone(&self) -> Self {
+        Desk {
+            front: self.front.clone(),
+            driver: self.driver.clone(),
+            workers: self.workers.clone(),
+            files: self.files.clone(),
+            users: self.users.clone(),
+        }
+    }
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<L: Ledger + Send + Sync + 'static> Desk<L> {
+    pub fn new(front: Front, driver: ProxyDriver<L>) -> Self {
+        Desk {
+            front,
+            driver: Arc::new(driver),
+            workers: Arc::default(),
+            files: Arc::default(),
+            users: Arc::default(),
+        }
+    }
+
+    /// Takes in the rule files as they are now. Whether anything is new.
+    ///
+    /// # Errors
+    /// A sentence when the rules could not be put to use; they are tried again.
+    pub fn reload(&self) -> Result<bool, String> {
+        let config = self.front.config();
+        let mut files = lock(&self.files);
+        if !files.refresh(&config.rules, config) {
+            return Ok(false);
+        }
+        for error in files.errors() {
+            tracing::warn!("{error}");
+        }
+        self.front.set_rules(files.rules()).map_err(|fault| fault.sentence())?;
+        for missing in self.front.missing() {
+            tracing::warn!(rule = %missing.rule, "{missing}");
+        }
+        Ok(true)
+    }
+
+    /// Everything wrong with the rule files.
+    pub fn errors(&self) -> Vec<String> {
+        let files = lock(&self.files);
+        let missing = self.front.missing();
+        files
+            .errors()
+            .iter()
+            .map(ToString::to_string)
+            .chain(missing.iter().map(ToString::to_string))
+            .collect()
+    }
+
+    /// A task for each rule there is, and none for those that are gone.
+    pub fn staff(&self) {
+        let rules = self.front.rules();
+        let mut workers = lock(&self.workers);
+        workers.retain(|name, _| rules.iter().any(|rule| rule.name == *name));
+        for rule in rules {
+            let start = || Worker::start(self.driver.clone(), rule.name.clone());
+            workers.entry(rule.name.clone()).or_insert_with(start);
+        }
+    }
+
+    pub fn worker(&self, name: &RuleName) -> Option<Worker> {
+        lock(&self.workers).get(name).cloned()
+    }
+
+    /// What was last seen of a rule.
+    pub fn record(&self, name: &RuleName) -> Option<Record> {
+        self.worker(name)?.record()
+    }
+
+    pub async fn managed(&self, name: &RuleName) -> Option<Managed> {
+        self.driver.rules().await.ok()?.get(name).cloned()
+    }
+
+    pub fn last_user(&self, name: &RuleName) -> Option<String> {
+        lock(&self.users).get(name).cloned()
+    }
+
+    pub fn note_access(&self, access: &Access) {
+        let Some(rule) = &access.rule else { return };
+        let source = access
+            .source
+            .map_or_else(|| "an unknown address".to_owned(), |source| source.to_string());
+        tracing::debug!(%rule, kind = ?access.kind, %source, lasted = ?access.lasted, received = access.received, sent = access.sent, "access");
+        lock(&self.users).insert(rule.clone(), source);
+    }
+
+    /// Somebody waits by TCP: wakes the rule, and ends the wait when it takes too long.
+    pub async fn answer_ring(self, ring: Ring) {
+        let Ring { rule: name, generation } = ring;
+        let sleeps = self.front.side(&name) == Side::Waker && self.front.generation(&name) == generation;
+        let (Some(rule), Some(worker)) = (self.front.rule(&name), self.worker(&name)) else {
+            return;
+        };
+        if !sleeps {
+            return;
+        }
+        let policy = self.managed(&name).await.map(|managed| managed.rule.policy);
+        // Nobody can press a button by TCP.
+        let woken = policy.is_some_and(|policy| !policy.confirm) && {
+            let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
+            let who = format!("{source} by TCP");
+            let wait = async {
+                while let Err(error) = worker.look(Stimulus::Request { who: who.clone() }).await {
+                    tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+                worker.until(|record| record.snapshot.switched).await
+            };
+            tokio::time::timeout(rule.wake_timeout, wait).await == Ok(true)
+        };
+        if !woken {
+            tracing::warn!(rule = %name, "not awake in time: those who waited are let go");
+            if let Err(fault) = self.front.give_up(&name, generation) {
+                tracing::warn!(rule = %name, %fault, "their wait could not be ended");
+            }
+        }
+    }
+
+    /// Tells Envoy what is wanted and waits until the rules that are asleep are so in Envoy too.
+    pub async fn publish(&self) {
+        let Some(version) = self.front.begin() else { return };
+        if let Some(plane) = self.front.plane()
+            && let Err(error) = plane.acked(version).await
+        {
+            tracing::warn!(%error, "Envoy does not have all of it");
+        }
+    }
+
+    pub fn now(&self) -> crate::domain::time::Timestamp {
+        SystemClock.now()
+    }
+}

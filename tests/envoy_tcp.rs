@@ -1,0 +1,253 @@
+//! TCP through a real Envoy: a connection to a rule that is asleep waits for it, and is told from one that must not wake it.
+#![cfg(feature = "proxy")]
+
+mod proxy_support;
+
+use std::net::Ipv4Addr;
+
+use proxy_support::*;
+use proxymanager::domain::rule::{RuleName, Side};
+use proxymanager::gateway::envoy::{AccessKind, NotAcked, Ring, admin};
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+fn ring(rule: &str, generation: u64) -> Ring {
+    Ring {
+        rule: RuleName(rule.to_owned()),
+        generation,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_waits_and_each_generation_rings_once() {
+    let (port, machine) = (port(), greeter().await);
+    let mut shop = rule("shop/a@b c", 7, Side::Waker);
+    shop.tcp = vec![tcp(&port, machine)];
+    let mut rig = Rig::new(&rules(&[shop.clone()])).await;
+
+    let mut first = connect(port.at).await;
+    assert_eq!(rig.ring().await, ring("shop/a@b c", 7));
+    shop.side = Side::Backend;
+    rig.publish(&rules(&[shop.clone()])).await;
+    // The machine speaks first.
+    expect(&mut first, b"hello\n").await;
+    echo(&mut first, "one").await;
+
+    // Asleep again: what is open stays open, and the next one rings at the new generation.
+    shop.side = Side::Waker;
+    shop.generation = 8;
+    rig.publish(&rules(&[shop.clone()])).await;
+    echo(&mut first, "two").await;
+    let mut second = connect(port.at).await;
+    assert_eq!(rig.ring().await, ring("shop/a@b c", 8));
+
+    // Given up: who waited is let go, and the one after rings anew.
+    shop.generation = 9;
+    rig.publish(&rules(&[shop.clone()])).await;
+    closed(&mut second).await;
+    let mut third = connect(port.at).await;
+    assert_eq!(rig.ring().await, ring("shop/a@b c", 9));
+    shop.side = Side::Backend;
+    rig.publish(&rules(&[shop.clone()])).await;
+    expect(&mut third, b"hello\n").await;
+    echo(&mut first, "three").await;
+    assert!(rig.signals.rings.try_recv().is_err(), "nobody else has rung");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_started_anew_tells_nothing_new_and_finds_who_waits() {
+    let (awake_port, asleep_port, machine) = (port(), port(), greeter().await);
+    let mut awake = rule("awake", 1, Side::Backend);
+    awake.tcp = vec![tcp(&awake_port, machine)];
+    let mut asleep = rule("asleep", 4, Side::Waker);
+    asleep.tcp = vec![tcp(&asleep_port, machine)];
+    // One generation earlier, so that Envoy knows a name that is no longer current.
+    let mut before = asleep.clone();
+    before.generation = 3;
+    let mut rig = Rig::new(&rules(&[awake.clone(), before])).await;
+    let mut old = connect(asleep_port.at).await;
+    assert_eq!(rig.ring().await, ring("asleep", 3));
+    let view = rules(&[awake.clone(), asleep.clone()]);
+    rig.publish(&view).await;
+    closed(&mut old).await;
+
+    let mut open = connect(awake_port.at).await;
+    expect(&mut open, b"hello\n").await;
+    let mut waiting = connect(asleep_port.at).await;
+    assert_eq!(rig.ring().await, ring("asleep", 4));
+    let names = [
+        "listener_manager.lds.update_success",
+        "cluster_manager.cds.update_success",
+    ];
+    let told = [rig.counter(names[0]).await, rig.counter(names[1]).await];
+
+    let version = rig.restart(&view).await;
+    within("Envoy agrees", rig.plane.acked(version))
+        .await
+        .expect("nothing is refused");
+    assert_eq!([rig.counter(names[0]).await, rig.counter(names[1]).await], told);
+    assert_eq!(rig.ring().await, ring("asleep", 4), "who waits is heard again");
+    assert!(rig.signals.rings.try_recv().is_err(), "an old generation wakes nobody");
+    echo(&mut open, "still here").await;
+
+    asleep.side = Side::Backend;
+    rig.publish(&rules(&[awake, asleep])).await;
+    expect(&mut waiting, b"hello\n").await;
+    echo(&mut open, "and still").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_connect_is_closed_and_rings_no_bell() {
+    let (port, other, machine) = (port(), port(), greeter().await);
+    let mut guarded = rule("guarded", 1, Side::Waker);
+    guarded.tcp = vec![tcp(&port, machine)];
+    guarded.tcp[0].allow = vec![
+        "10.0.0.0/8".parse().expect("a range"),
+        "127.0.0.2/32".parse().expect("a range"),
+    ];
+    let mut bell = rule("bell", 1, Side::Waker);
+    bell.tcp = vec![tcp(&other, machine)];
+    let mut rig = Rig::new(&rules(&[guarded, bell])).await;
+
+    closed(&mut connect(port.at).await).await;
+    // It comes after the other, so that a ring of the other would have been first.
+    let _waits = connect(other.at).await;
+    assert_eq!(rig.ring().await, ring("bell", 1));
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind((Ipv4Addr::new(127, 0, 0, 2), 0).into())
+        .expect("an address");
+    let _allowed = socket.connect(port.at).await.expect("connected");
+    assert_eq!(rig.ring().await, ring("guarded", 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quiet_connection_is_in_progress_also_after_its_cluster_has_gone() {
+    let (port, machine) = (port(), greeter().await);
+    let mut shop = rule("shop", 1, Side::Backend);
+    shop.tcp = vec![tcp(&port, machine)];
+    let mut rig = Rig::new(&rules(&[shop.clone()])).await;
+    let mut quiet = connect(port.at).await;
+    expect(&mut quiet, b"hello\n").await;
+
+    let in_progress = |rig: &Rig| {
+        let loads = rig.plane.loads();
+        let last = loads.rules.get(&shop.name).and_then(|loads| loads.last()).copied();
+        let covered = loads.covered.last().copied();
+        last.zip(covered)
+            .is_some_and(|(load, covered)| load.in_progress == 1 && load.to == covered.to)
+    };
+    until("the load reports name it", async || in_progress(&rig)).await;
+    // Another machine is another address, not another cluster: it is still counted.
+    let mut other = shop.clone();
+    other.endpoints[0].weight = 2;
+    rig.publish(&rules(&[other])).await;
+    let count = rig.plane.loads().covered.last().map(|covered| covered.to);
+    until("a report later", async || {
+        let loads = rig.plane.loads();
+        loads.covered.last().map(|covered| covered.to) > count && in_progress(&rig)
+    })
+    .await;
+    assert_eq!(rig.plane.loads().covered.len(), 1, "without a gap");
+    assert_eq!(
+        admin::active(&rig.admin()).await.expect("counts").get(&shop.name),
+        Some(&1)
+    );
+
+    // Asleep, no load report counts it any more, but Envoy itself still does.
+    let mut asleep = shop.clone();
+    asleep.side = Side::Waker;
+    asleep.generation = 2;
+    rig.publish(&rules(&[asleep])).await;
+    assert_eq!(
+        admin::active(&rig.admin()).await.expect("counts").get(&shop.name),
+        Some(&1)
+    );
+    drop(quiet);
+    until("it has gone", async || {
+        admin::active(&rig.admin()).await.expect("counts").is_empty()
+    })
+    .await;
+
+    let mut kinds = Vec::new();
+    while !kinds.contains(&AccessKind::Ended) {
+        let access = within("an access", rig.signals.accesses.recv())
+            .await
+            .expect("the plane lives");
+        assert_eq!(access.rule.as_ref(), Some(&shop.name));
+        assert_eq!(access.source, Some(Ipv4Addr::LOCALHOST.into()));
+        kinds.push(access.kind);
+    }
+    assert_eq!(kinds, [AccessKind::Started, AccessKind::Connected, AccessKind::Ended]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_refused_in_envoys_words_and_harms_no_other_rule() {
+    let (good_port, machine) = (port(), greeter().await);
+    let taken = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
+    let mut good = rule("good", 1, Side::Backend);
+    good.tcp = vec![tcp(&good_port, machine)];
+    let mut rig = Rig::new(&rules(&[good.clone()])).await;
+    let mut bad = rule("bad", 1, Side::Waker);
+    bad.tcp = vec![tcp(&good_port, machine)];
+    bad.tcp[0].listen = taken.local_addr().expect("an address");
+    let another = port();
+    let mut fine = rule("fine", 1, Side::Waker);
+    fine.tcp = vec![tcp(&another, machine)];
+    good.side = Side::Waker;
+    good.generation = 2;
+
+    let version = rig.plane.publish(&rules(&[bad.clone(), good.clone(), fine.clone()]));
+    let answer = within("an answer", rig.plane.acked(version)).await;
+    let Err(NotAcked::Rejected(rejections)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(rejections.len(), 1);
+    assert_eq!(rejections[0].rule, Some(RuleName("bad".to_owned())));
+    assert!(
+        rejections[0].words.contains("Address already in use"),
+        "{}",
+        rejections[0].words
+    );
+    rig.plane
+        .rule_acked(version, &good.name)
+        .await
+        .expect("not this one's problem");
+    let _waits = connect(good_port.at).await;
+    assert_eq!(rig.ring().await, ring("good", 2));
+    let _waits = connect(another.at).await;
+    assert_eq!(rig.ring().await, ring("fine", 1));
+
+    drop(taken);
+    bad.generation = 2;
+    rig.publish(&rules(&[bad, good, fine])).await;
+    assert_eq!(rig.plane.rejections(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_wait_and_are_served() {
+    let (port, machine) = (port(), greeter().await);
+    let mut shop = rule("shop", 1, Side::Waker);
+    shop.tcp = vec![tcp(&port, machine)];
+    let mut rig = Rig::new(&rules(&[shop.clone()])).await;
+    let mut waiting = Vec::new();
+    for _ in 0..300 {
+        let mut stream = connect(port.at).await;
+        stream.write_all(b"early").await.expect("written");
+        waiting.push(stream);
+    }
+    assert_eq!(rig.ring().await, ring("shop", 1));
+    shop.side = Side::Backend;
+    rig.publish(&rules(&[shop])).await;
+    let mut served = JoinSet::new();
+    for mut stream in waiting {
+        served.spawn(async move {
+            expect(&mut stream, b"hello\nearly").await;
+            echo(&mut stream, "late").await;
+        });
+    }
+    served.join_all().await;
+    assert!(rig.signals.rings.try_recv().is_err(), "one ring for all");
+}
