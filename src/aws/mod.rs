@@ -35,6 +35,8 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::config::{BadValue, ConfigErrors, Lookup};
+#[cfg(feature = "proxy")]
+use crate::domain::rule::ResourceId;
 use crate::drive::CALL_TIMEOUT;
 use settings::Endpoints;
 
@@ -217,6 +219,22 @@ impl Aws {
             content_type: "application/x-amz-json-1.0",
         };
         self.json(call, self.regional("monitoring", self.endpoints.cloudwatch.as_ref()))
+    }
+
+    /// The id of this machine, when it is one of EC2: what its metadata service says within a second.
+    #[cfg(feature = "proxy")]
+    pub async fn instance_id(&self) -> Option<ResourceId> {
+        let config = aws_config::provider_config::ProviderConfig::empty()
+            .with_http_client(self.http.clone())
+            .with_sleep_impl(self.sleep.clone());
+        let metadata = aws_config::imds::Client::builder()
+            .configure(&config)
+            .max_attempts(1)
+            .connect_timeout(Duration::from_secs(1))
+            .read_timeout(Duration::from_secs(1))
+            .build();
+        let id = metadata.get("/latest/meta-data/instance-id").await.ok()?;
+        Some(ResourceId(id.as_ref().to_owned()))
     }
 
     /// RDS.

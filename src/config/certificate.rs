@@ -143,14 +143,9 @@ impl Certificate {
         &self.names
     }
 
-    /// Whether it is for this host name. `*` stands for one whole first label (RFC 9525, 6.3).
+    /// Whether it is for this host name.
     pub fn covers(&self, host: &str) -> bool {
-        self.names.iter().any(|name| match name.strip_prefix("*.") {
-            Some(parent) => host
-                .split_once('.')
-                .is_some_and(|(first, rest)| !first.is_empty() && rest.eq_ignore_ascii_case(parent)),
-            None => name.eq_ignore_ascii_case(host),
-        })
+        self.names.iter().any(|name| covers(name, host))
     }
 
     /// The chain as PEM, for Envoy.
@@ -167,6 +162,16 @@ impl Certificate {
     pub fn versions(&self) -> &[String] {
         &self.material.versions
     }
+}
+
+/// Whether a certificate's name is for this host. `*` stands for one whole first label (RFC 9525, 6.3); a host that is itself
+/// a pattern is covered by the same pattern.
+pub fn covers(name: &str, host: &str) -> bool {
+    let below = |parent: &str| {
+        let (first, rest) = host.split_once('.')?;
+        Some(!first.is_empty() && rest.eq_ignore_ascii_case(parent))
+    };
+    name.eq_ignore_ascii_case(host) || name.strip_prefix("*.").and_then(below).unwrap_or_default()
 }
 
 fn unreadable(place: usize, why: String) -> CertificateProblem {

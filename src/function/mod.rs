@@ -255,10 +255,11 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
 /// Whether a request may wake a rule: it is somebody's, from where it is allowed, for a path that does.
 #[cfg(feature = "proxy")]
 pub fn wakes(now: Timestamp, rule: &Rule, record: Option<&Record>, request: &AlbRequest) -> bool {
-    matches!(who::asker(request), Asker::Browser | Asker::Program)
+    let asker = who::asker(request);
+    matches!(asker, Asker::Browser | Asker::Program)
         && who::allowed(&rule.policy.allow, request)
         && !cors::is_preflight(request)
-        && Refusal::of(now, rule, record, request).is_none()
+        && Refusal::of(now, rule, record, request, asker).is_none()
 }
 
 /// Whether nothing is wanted of the rule, as far as a first look has told.

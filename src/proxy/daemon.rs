@@ -15,7 +15,7 @@ use crate::compute::kinds::Kinds;
 use crate::compute::program::Programs;
 use crate::config::Environment;
 use crate::config::proxy::{Certificate, ProxyConfig, ProxyLedger};
-use crate::drive::{Driver, TABLE_AGE};
+use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{self, Places, Plane, Signals};
 use crate::ledger::Ledger;
@@ -103,6 +103,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
             clock: SystemClock,
             settings: settings(&config, table_age),
             owner: owner(what),
+            recent: Recent::default(),
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
