@@ -12,7 +12,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo build test fuzz bench ci zip tools fmt lint doc tests templates permissions sam reproducible clean
+.PHONY: help demo demo-proxy build test fuzz bench ci zip tools fmt lint doc tests templates permissions sam reproducible clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -25,6 +25,10 @@ demo: build ## Build, run the local cloud, print the URL to open
 	@echo "eval \"\$$(target/debug/proxymanager local env)\"; target/debug/proxymanager list. Ctrl-C ends it all."
 	@echo
 	@target/debug/proxymanager local --bootstrap $(BOOTSTRAP)
+
+demo-proxy: tools ## Run the proxy with Envoy before local programs, all asleep; prints what to try
+	cargo build --bin proxymanager
+	@scripts/demo-proxy
 
 build: $(BOOTSTRAP) ## Build the function and the command line
 	cargo build --bin proxymanager

@@ -1,5 +1,7 @@
 //! All that a rule of the proxy can run on, told apart by how its id begins.
 
+use std::sync::Arc;
+
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
@@ -13,7 +15,7 @@ use super::program::{PREFIX, Programs};
 #[derive(Debug, Clone)]
 pub struct Kinds {
     pub programs: Programs,
-    pub ec2: Option<Ec2>,
+    pub ec2: Option<Arc<Ec2>>,
 }
 
 /// The kinds of resources.
@@ -36,7 +38,7 @@ impl Kinds {
     fn ec2(&self) -> Result<&Ec2, Fault> {
         let words = "the proxy has no Region: set region in its configuration";
         self.ec2
-            .as_ref()
+            .as_deref()
             .ok_or_else(|| Fault::new(FaultKind::NotFound, "ec2:DescribeInstances", words))
     }
 }

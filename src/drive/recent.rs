@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Driver, TABLE_AGE};
+use super::Driver;
 use crate::activity::Metrics;
 use crate::clock::Clock;
 use crate::compute::Compute;
@@ -17,12 +17,12 @@ use crate::rules::Rules;
 pub struct Recent(Mutex<Option<(Timestamp, Arc<Rules>)>>);
 
 impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L, K> {
-    /// The rules as this process knows them, unless they were read more than [`TABLE_AGE`] ago. It asks nobody, so somebody
+    /// The rules as this process knows them, unless they were read longer ago than the settings allow. It asks nobody, so somebody
     /// who has just changed a rule may not be in it.
     pub fn recent_rules(&self) -> Option<Arc<Rules>> {
         let recent = self.recent.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (read_at, rules) = recent.as_ref()?;
-        (since(self.clock.now(), *read_at) < TABLE_AGE).then(|| rules.clone())
+        (since(self.clock.now(), *read_at) < self.settings.table_age).then(|| rules.clone())
     }
 
     /// The rules of a stored table, which its `read_at` tells from all others.

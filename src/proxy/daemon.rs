@@ -51,6 +51,12 @@ pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), Stri
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    if envoy.is_none() && config.usage_port == 0 {
+        return Err(
+            "usageTrackingPort = 0 needs --envoy: an Envoy of its own has to know where to report after a restart"
+                .to_owned(),
+        );
+    }
     let state = match &config.ledger {
         ProxyLedger::File { folder } => folder.clone(),
         ProxyLedger::DynamoDb { .. } => PathBuf::from(crate::config::proxy::DEFAULT_LEDGER),
@@ -91,7 +97,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        ec2: aws.as_ref().map(|aws| Ec2::new(aws.ec2())),
+        ec2: aws.as_ref().map(|aws| Arc::new(Ec2::new(aws.ec2()))),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {

@@ -8,9 +8,14 @@
 //!
 //! Source: Envoy, "xDS REST and gRPC protocol", incremental xDS.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod channel;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use self::channel::{Channel, Had, UnderWay};
 use super::plane::Rejection;
 use super::snapshot::{Kind, Resource, Snapshot};
 
@@ -45,44 +50,6 @@ pub struct Session {
     nonce: u64,
 }
 
-/// One kind of resources on a stream.
-#[derive(Debug, Default)]
-struct Channel {
-    open: bool,
-    /// Envoy waits for a first answer, even if it says that there is nothing: until then it does not begin to listen.
-    owed: bool,
-    /// Everything there is, whatever its name.
-    all: bool,
-    names: BTreeSet<String>,
-    has: BTreeMap<String, Had>,
-    refused: BTreeMap<String, Refused>,
-    under_way: Option<UnderWay>,
-    /// An answer of many was refused: these parts of it are told one after the other, to find out which one it is.
-    parts: VecDeque<BTreeSet<String>>,
-    /// Accepted in place of an older version just now.
-    renewed: Vec<String>,
-}
-
-#[derive(Debug, Clone)]
-struct Had {
-    version: String,
-    /// Not known of what an earlier daemon has told.
-    refers: Option<BTreeSet<String>>,
-}
-
-#[derive(Debug, Clone)]
-struct Refused {
-    version: String,
-    rejection: Rejection,
-}
-
-#[derive(Debug)]
-struct UnderWay {
-    nonce: String,
-    resources: Vec<(String, Arc<Resource>)>,
-    removed: Vec<String>,
-}
-
 impl Session {
     pub fn new(wanted: Option<Arc<Snapshot>>) -> Session {
         Session {
@@ -92,12 +59,8 @@ impl Session {
     }
 
     pub fn publish(&mut self, wanted: Arc<Snapshot>) {
-        for (kind, channel) in &mut self.channels {
-            channel
-                .refused
-                .retain(|name, refused| wanted.get(*kind, name).is_some_and(|it| it.version == refused.version));
-        }
         self.wanted = Some(wanted);
+        self.forget_refusals();
     }
 
     pub fn receive(&mut self, kind: Kind, said: Said) {
@@ -122,6 +85,7 @@ impl Session {
             channel.all &= name != "*";
             channel.names.remove(&name);
             channel.has.remove(&name);
+            channel.perhaps.remove(&name);
             channel.refused.remove(&name);
         }
         for name in said.subscribe {
@@ -144,6 +108,7 @@ impl Session {
         if kind == Kind::Cluster {
             self.addresses_anew();
         }
+        self.forget_refusals();
     }
 
     /// The next answer to send; to be asked again until there is none.
@@ -249,7 +214,8 @@ impl Session {
         if !missing.is_empty() {
             return (missing, Vec::new());
         }
-        let gone = channel.has.keys().filter(|name| wanted.get(kind, name).is_none());
+        let had: BTreeSet<&String> = channel.has.keys().chain(channel.perhaps.keys()).collect();
+        let gone = had.into_iter().filter(|name| wanted.get(kind, name).is_none());
         let removed = match kind {
             // Envoy lets go of these by itself.
             Kind::Secret | Kind::Endpoints | Kind::Route => Vec::new(),
@@ -266,7 +232,7 @@ impl Session {
             let Some(channel) = channel else { return false };
             let version = wanted.get(kind, name).map(|it| &it.version);
             (channel.all || channel.names.contains(*name))
-                && channel.has.get(*name).map(|had| &had.version) != version
+                && (channel.has.get(*name).map(|had| &had.version) != version || channel.perhaps.contains_key(*name))
                 && channel.refused.get(*name).map(|refused| &refused.version) != version
         })
     }
@@ -286,19 +252,45 @@ impl Session {
         })
     }
 
-    /// Whether no listener and no route that Envoy has accepted, or may be about to, leads to this cluster.
+    /// Whether no listener and no route that Envoy has accepted, or may be about to, leads to this cluster. On a new stream
+    /// that is not known before it has said what it has.
     fn unused(&self, cluster: &str, wanted: &Snapshot) -> bool {
-        [Kind::Listener, Kind::Route].into_iter().all(|kind| {
-            let Some(channel) = self.channels.get(&kind) else {
-                return true;
-            };
-            channel.under_way.is_none()
-                && self.missing(kind, wanted).next().is_none()
-                && channel
-                    .has
-                    .values()
-                    .all(|had| had.refers.as_ref().is_some_and(|refers| !refers.contains(cluster)))
-        })
+        let leads_elsewhere = |kind: Kind| {
+            self.channels.get(&kind).is_none_or(|channel| {
+                let had = channel.has.iter();
+                let perhaps = channel
+                    .perhaps
+                    .iter()
+                    .flat_map(|(name, had)| had.iter().map(move |had| (name, had)));
+                // What leads there as it is wanted is none of our business: such a connection is to wait.
+                let mut other = had
+                    .chain(perhaps)
+                    .filter(|(name, had)| wanted.get(kind, name).is_none_or(|it| it.version != had.version));
+                channel.under_way.is_none()
+                    && self.missing(kind, wanted).next().is_none()
+                    && other.all(|(_, had)| had.refers.as_ref().is_some_and(|refers| !refers.contains(cluster)))
+            })
+        };
+        let Some(listeners) = self.channels.get(&Kind::Listener) else {
+            return false;
+        };
+        listeners
+            .has
+            .keys()
+            .all(|name| wanted.get(Kind::Listener, name).is_some())
+            && self.followed(Kind::Listener, Kind::Route, wanted)
+            && leads_elsewhere(Kind::Listener)
+            && leads_elsewhere(Kind::Route)
+    }
+
+    /// Of what is wanted no more, or otherwise.
+    fn forget_refusals(&mut self) {
+        let Some(wanted) = &self.wanted else { return };
+        for (kind, channel) in &mut self.channels {
+            channel
+                .refused
+                .retain(|name, refused| wanted.get(*kind, name).is_some_and(|it| it.version == refused.version));
+        }
     }
 
     /// A cluster told anew waits for its addresses, and Envoy does not ask again for what it has subscribed to already.
@@ -311,52 +303,6 @@ impl Session {
             for name in anew {
                 addresses.has.remove(&name);
             }
-        }
-    }
-}
-
-impl Channel {
-    fn accept(&mut self, sent: UnderWay) {
-        for (name, resource) in sent.resources {
-            self.refused.remove(&name);
-            // Unsubscribed meanwhile: Envoy has let go of it.
-            if self.all || self.names.contains(&name) {
-                let had = Had {
-                    version: resource.version.clone(),
-                    refers: Some(resource.refers.clone()),
-                };
-                if self.has.insert(name.clone(), had).is_some() {
-                    self.renewed.push(name);
-                }
-            }
-        }
-        for name in sent.removed {
-            self.has.remove(&name);
-        }
-        self.parts
-            .retain(|part| !part.iter().all(|name| self.has.contains_key(name)));
-    }
-
-    /// What it had before stays. Of several, Envoy has taken the good ones; so they are told again in halves.
-    fn refuse(&mut self, kind: Kind, sent: UnderWay, words: String) {
-        let mut names: BTreeSet<String> = sent.resources.iter().map(|(name, _)| name.clone()).collect();
-        self.parts.retain(|part| !part.is_subset(&names));
-        if let [(name, resource)] = sent.resources.as_slice() {
-            let rejection = Rejection {
-                kind: kind.word(),
-                resource: name.clone(),
-                rule: resource.rule.clone(),
-                words,
-            };
-            let version = resource.version.clone();
-            self.refused.insert(name.clone(), Refused { version, rejection });
-        } else if let Some(middle) = names.iter().nth(names.len() / 2).cloned() {
-            let upper = names.split_off(&middle);
-            self.parts.push_front(upper);
-            self.parts.push_front(names);
-        }
-        for name in sent.removed {
-            self.has.remove(&name);
         }
     }
 }
