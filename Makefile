@@ -42,6 +42,15 @@ $(BOOTSTRAP):
 	@mkdir -p $(@D)
 	$(OBJCOPY) -R .eh_frame -R .eh_frame_hdr -R .gcc_except_table -R .comment $(BUILT) $@
 
+PROXY_ARCHIVE := dist/aws-proxymanager-proxy-$(VERSION).tar.gz
+.PHONY: proxy-archive
+proxy-archive: ## dist/: the program and services of the proxy's machine
+	cargo build --release --bin proxymanager
+	@mkdir -p dist
+	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c -C target/release proxymanager -C $(CURDIR) systemd LICENSE \
+	    | gzip -n -9 >$(PROXY_ARCHIVE)
+	cd dist && sha256sum $(notdir $(PROXY_ARCHIVE)) | tee $(notdir $(PROXY_ARCHIVE)).sha256
+
 # What `sam build` calls.
 .PHONY: build-Waker
 build-Waker: $(BOOTSTRAP)

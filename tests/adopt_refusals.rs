@@ -8,7 +8,7 @@ use local_support::control;
 use local_support::operator::{
     SPARE, everything, group, made, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare, words,
 };
-use local_support::story::{command, run, site};
+use local_support::story::{command, run, run_with, site};
 use proxymanager::local::world::{Rule, TargetKind};
 use serde_json::json;
 
@@ -253,5 +253,25 @@ async fn what_was_interrupted_is_finished_by_running_it_again() {
     }
     assert_eq!(printed(&cloud, &rule).await, original);
     assert_eq!(tags_of(&cloud, &rule), json!({}));
+    cloud.stop().await;
+}
+
+/// Seen red without the question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_watch_what_the_function_watches_is_told_so() {
+    let cloud = with_a_spare().await;
+    command(&cloud, &["list"]).await;
+    let mut environment = cloud.shared.lambda.environment();
+    let listener = environment["AUTOSTOPPING_LISTENERS"];
+    let other = format!("{}/0123456789abcdef", listener.rsplit_once('/').expect("an ARN").0);
+    environment.insert("AUTOSTOPPING_LISTENERS", &other);
+    let environment: Vec<_> = environment.into_iter().collect();
+    let before = everything(&cloud);
+    for words in [["list"].as_slice(), &["release", "--all", "--yes"]] {
+        let output = run_with(&environment, words).await;
+        assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+        assert!(said(&output).contains(listener), "{}", said(&output));
+    }
+    assert_eq!(everything(&cloud), before, "nothing is changed");
     cloud.stop().await;
 }

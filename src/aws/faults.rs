@@ -11,7 +11,8 @@ use crate::domain::fault::{Fault, FaultKind};
 ///
 /// Sources: Amazon EC2 API reference, "Error codes for the Amazon EC2 API"; Elastic Load Balancing API reference, "Common
 /// errors" and the errors of each action; Amazon DynamoDB developer guide, "Error handling"; AWS SDK, "throttling error
-/// codes" of its standard retry mode.
+/// codes" of its standard retry mode; the errors of each action in the API references of Amazon RDS, AWS Secrets Manager and
+/// Amazon Route 53.
 ///
 /// A quota of the load balancer (`TooMany...`) is a conflict, not a lack of capacity: no machine is missing, and waiting
 /// changes nothing until a rule is deleted or the quota raised. The quotas of machines are a lack of capacity, as their
@@ -43,12 +44,14 @@ const CODES: &[(FaultKind, &[&str])] = &[
             "AccessDeniedException",
             "AuthFailure",
             "Blocked",
+            "DecryptionFailure",
             "ExpiredToken",
             "ExpiredTokenException",
             "IncompleteSignature",
             "IncompleteSignatureException",
             "InvalidClientTokenId",
             "InvalidSignatureException",
+            "KMSKeyNotAccessibleFault",
             "MissingAuthenticationToken",
             "MissingAuthenticationTokenException",
             "NotAuthorized",
@@ -66,6 +69,8 @@ const CODES: &[(FaultKind, &[&str])] = &[
             "InstanceLimitExceeded",
             "InsufficientAddressCapacity",
             "InsufficientCapacity",
+            "InsufficientDBClusterCapacityFault",
+            "InsufficientDBInstanceCapacity",
             "InsufficientFreeAddressesInSubnet",
             "InsufficientHostCapacity",
             "InsufficientInstanceCapacity",
@@ -81,11 +86,14 @@ const CODES: &[(FaultKind, &[&str])] = &[
     (
         FaultKind::NotFound,
         &[
+            "DBClusterNotFoundFault",
+            "DBInstanceNotFound",
             "InvalidInstanceID",
             "InvalidInstanceID.Malformed",
             "InvalidInstanceID.NotFound",
             "ListenerNotFound",
             "LoadBalancerNotFound",
+            "NoSuchHostedZone",
             "ResourceNotFoundException",
             "RuleNotFound",
             "TableNotFoundException",
@@ -99,6 +107,11 @@ const CODES: &[(FaultKind, &[&str])] = &[
             "IncorrectInstanceState",
             "IncorrectSpotRequestState",
             "IncorrectState",
+            "InvalidChangeBatch",
+            "InvalidDBClusterStateFault",
+            "InvalidDBInstanceState",
+            // Secrets Manager: the secret is about to be deleted.
+            "InvalidRequestException",
             "OperationNotPermitted",
             "PreconditionFailedException",
             "PriorityInUse",
@@ -113,6 +126,13 @@ const CODES: &[(FaultKind, &[&str])] = &[
             "TooManyUniqueTargetGroupsPerLoadBalancer",
             "TransactionConflictException",
             "UnsupportedHibernationConfiguration",
+        ],
+    ),
+    (
+        FaultKind::Unsupported,
+        &[
+            // "aurora-mysql DB instances are not eligible for stopping and starting", among others.
+            "InvalidParameterCombination",
         ],
     ),
 ];

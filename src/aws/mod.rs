@@ -5,9 +5,20 @@ mod bounded;
 mod calls;
 mod faults;
 mod json;
+mod operation;
+#[cfg(feature = "proxy")]
+mod query;
+#[cfg(feature = "proxy")]
+mod rest_xml;
+#[cfg(feature = "proxy")]
+mod route53;
+#[cfg(feature = "proxy")]
+mod secrets;
 mod settings;
 #[cfg(test)]
 pub(crate) mod wire;
+#[cfg(feature = "proxy")]
+mod xml;
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -24,12 +35,20 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 
 use crate::config::{BadValue, ConfigErrors, Lookup};
+#[cfg(feature = "proxy")]
+use crate::domain::rule::ResourceId;
 use crate::drive::CALL_TIMEOUT;
 use settings::Endpoints;
 
 pub(crate) use bounded::{at_once, before, in_time};
 pub use faults::{fault, incomplete};
 pub use json::JsonOperation;
+#[cfg(feature = "proxy")]
+pub use query::Query;
+#[cfg(feature = "proxy")]
+pub use route53::{Target, Zone};
+#[cfg(feature = "proxy")]
+pub use secrets::Secrets;
 
 /// What AWS's endpoints chain up to. Compiled in: reading the system's store would take most of a cold start.
 const ROOTS: &[u8] = include_bytes!("roots.pem");
@@ -69,8 +88,9 @@ impl Aws {
     /// `AWS_REGION` or `AWS_DEFAULT_REGION`. No other source is tried: each costs time at a cold start.
     ///
     /// Endpoints come from `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_EC2`, `AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2`,
-    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_CLOUDWATCH` and, for the command line, `AWS_ENDPOINT_URL_LAMBDA`, further roots from the file that `AWS_CA_BUNDLE`
-    /// names, which is read once.
+    /// `AWS_ENDPOINT_URL_DYNAMODB`, `AWS_ENDPOINT_URL_CLOUDWATCH`; for the command line also from `AWS_ENDPOINT_URL_LAMBDA`, for the proxy from
+    /// `AWS_ENDPOINT_URL_RDS`, `AWS_ENDPOINT_URL_SECRETS_MANAGER` and `AWS_ENDPOINT_URL_ROUTE_53`. Further roots come from the
+    /// file that `AWS_CA_BUNDLE` names, which is read once.
     ///
     /// # Errors
     /// All values that are missing or cannot be used, each with its key.
@@ -195,11 +215,32 @@ impl Aws {
     /// CloudWatch's GetMetricData, in JSON. Source: Amazon CloudWatch user guide, "FAQs on CloudWatch supported protocols".
     pub fn get_metric_data(&self) -> JsonOperation {
         let call = json::Call {
-            service: "monitoring",
             target: "GraniteServiceVersion20100801.GetMetricData",
+            content_type: "application/x-amz-json-1.0",
         };
-        let endpoint = self.endpoints.cloudwatch.as_ref().or(self.endpoints.all.as_ref());
-        self.json(call, endpoint.map(String::as_str))
+        self.json(call, self.regional("monitoring", self.endpoints.cloudwatch.as_ref()))
+    }
+
+    /// The id of this machine, when it is one of EC2: what its metadata service says within a second.
+    #[cfg(feature = "proxy")]
+    pub async fn instance_id(&self) -> Option<ResourceId> {
+        let config = aws_config::provider_config::ProviderConfig::empty()
+            .with_http_client(self.http.clone())
+            .with_sleep_impl(self.sleep.clone());
+        let metadata = aws_config::imds::Client::builder()
+            .configure(&config)
+            .max_attempts(1)
+            .connect_timeout(Duration::from_secs(1))
+            .read_timeout(Duration::from_secs(1))
+            .build();
+        let id = metadata.get("/latest/meta-data/instance-id").await.ok()?;
+        Some(ResourceId(id.as_ref().to_owned()))
+    }
+
+    /// RDS.
+    #[cfg(feature = "proxy")]
+    pub fn rds(&self) -> Query {
+        self.query(self.regional("rds", self.endpoints.rds.as_ref()), "2014-10-31")
     }
 }
 

@@ -18,6 +18,12 @@ pub(super) struct Endpoints {
     pub(super) cloudwatch: Option<String>,
     #[cfg(feature = "cli")]
     pub(super) lambda: Option<String>,
+    #[cfg(feature = "proxy")]
+    pub(super) rds: Option<String>,
+    #[cfg(feature = "proxy")]
+    pub(super) secrets: Option<String>,
+    #[cfg(feature = "proxy")]
+    pub(super) route53: Option<String>,
 }
 
 impl Endpoints {
@@ -31,6 +37,12 @@ impl Endpoints {
             cloudwatch: read("AWS_ENDPOINT_URL_CLOUDWATCH"),
             #[cfg(feature = "cli")]
             lambda: read("AWS_ENDPOINT_URL_LAMBDA"),
+            #[cfg(feature = "proxy")]
+            rds: read("AWS_ENDPOINT_URL_RDS"),
+            #[cfg(feature = "proxy")]
+            secrets: read("AWS_ENDPOINT_URL_SECRETS_MANAGER"),
+            #[cfg(feature = "proxy")]
+            route53: read("AWS_ENDPOINT_URL_ROUTE_53"),
         }
     }
 }

@@ -18,6 +18,14 @@ const NOT_LOOKED_AT: &str = "whether a Route 53 alias of the load balancer has E
 pub struct Doctor {
     /// The rule's name; all rules without it.
     rule: Option<String>,
+    /// Look at this machine as a proxy instead: its services, ports, targets, certificates.
+    #[cfg(feature = "proxy")]
+    #[arg(long, conflicts_with = "rule")]
+    pub proxy: bool,
+    /// The proxy's configuration file.
+    #[cfg(feature = "proxy")]
+    #[arg(long, requires = "proxy", default_value = super::proxy::CONFIG)]
+    config: std::path::PathBuf,
 }
 
 /// Prints what was found, and whether that was nothing.
@@ -37,26 +45,68 @@ pub async fn doctor(context: &Context, args: &Doctor, format: Format) -> Result<
             json!({ "findings": findings, "rules": facts.rules.len(), "not_looked_at": [NOT_LOOKED_AT] })
         )),
         Format::Table => {
-            for finding in &findings {
-                let severity = match finding.severity {
-                    Severity::Error => "ERROR",
-                    Severity::Warning => "WARNING",
-                };
-                line(format_args!("{severity} {} ({})", finding.of, finding.code));
-                line(format_args!("  {}", finding.what));
-                line(format_args!("  Fix: {}", finding.fix));
-            }
-            let count = match findings.len() {
-                0 => "nothing is wrong".to_owned(),
-                1 => "1 finding".to_owned(),
-                count => format!("{count} findings"),
-            };
+            let count = list(&findings);
             let rules = match facts.rules.len() {
                 1 => "1 rule".to_owned(),
                 count => format!("{count} rules"),
             };
             line(format_args!("{rules} looked at: {count}"));
             line(format_args!("Not looked at: {NOT_LOOKED_AT}"));
+        }
+    }
+    Ok(findings.is_empty())
+}
+
+/// Prints the findings; how many there are, in words.
+fn list(findings: &[doctor::Finding]) -> String {
+    for finding in findings {
+        let severity = match finding.severity {
+            Severity::Error => "ERROR",
+            Severity::Warning => "WARNING",
+        };
+        line(format_args!("{severity} {} ({})", finding.of, finding.code));
+        line(format_args!("  {}", finding.what));
+        line(format_args!("  Fix: {}", finding.fix));
+    }
+    match findings.len() {
+        0 => "nothing is wrong".to_owned(),
+        1 => "1 finding".to_owned(),
+        count => format!("{count} findings"),
+    }
+}
+
+/// As [`doctor`], for this machine as a proxy.
+#[cfg(feature = "proxy")]
+pub async fn proxy(args: &Doctor, format: Format) -> Result<bool, super::proxy::ProxyError> {
+    use super::proxy::{call, read};
+    use crate::aws::Aws;
+    use crate::config::Environment;
+    use crate::doctor::proxy::{Places, findings, gather};
+
+    let config = read(&args.config)?;
+    let status = call(&config, "GET", "/status").await.map_err(|error| error.to_string());
+    let region = config.region.clone();
+    let lookup = |key: &str| {
+        use crate::config::Lookup;
+        match key {
+            "AWS_REGION" => region.clone().or_else(|| Environment.get(key)),
+            _ => Environment.get(key),
+        }
+    };
+    // Without a Region there is nothing of AWS to look at.
+    let aws = Aws::from_default_chain(&lookup).await.ok();
+    let instance = match &aws {
+        Some(aws) => aws.instance_id().await,
+        None => None,
+    };
+    let (now, places) = (SystemClock.now(), Places::default());
+    let facts = gather(now, &config, &places, status, aws.as_ref(), instance.as_ref()).await;
+    let findings = findings(&facts);
+    match format {
+        Format::Json => line(format_args!("{:#}", json!({ "findings": findings }))),
+        Format::Table => {
+            let count = list(&findings);
+            line(format_args!("the proxy was looked at: {count}"));
         }
     }
     Ok(findings.is_empty())

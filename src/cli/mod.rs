@@ -132,6 +132,12 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Proxy(args) => proxy::proxy(args, cli.output).await,
         #[cfg(feature = "proxy")]
         Command::Connect(args) => connect::connect(args, cli.output).await,
+        #[cfg(feature = "proxy")]
+        Command::OfRules(OfRules::Doctor(args)) if args.proxy => match doctor::proxy(&args, cli.output).await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(FAILED),
+            Err(error) => proxy::finish(Err(error)),
+        },
         Command::OfRules(command) => of_rules(command, cli.output).await,
     }
 }

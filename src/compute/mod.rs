@@ -6,6 +6,10 @@ pub mod ec2;
 pub mod kinds;
 #[cfg(feature = "proxy")]
 pub mod program;
+#[cfg(feature = "proxy")]
+pub mod rds;
+#[cfg(feature = "proxy")]
+pub mod tagged;
 
 use std::future::Future;
 

@@ -1,6 +1,10 @@
 //! Configuration: text in, types out. Pure; whatever is wrong is told all at once, each with its key.
 
 pub mod branding;
+#[cfg(feature = "proxy")]
+pub mod certificate;
+#[cfg(feature = "proxy")]
+pub mod discovered;
 pub mod environment;
 #[cfg(feature = "proxy")]
 pub mod file;

@@ -93,7 +93,7 @@ impl Protocol {
     ];
 
     /// What is usually spoken at a port (IANA, Service Name and Transport Protocol Port Number Registry).
-    fn at(port: u16) -> Self {
+    pub(super) fn at(port: u16) -> Self {
         match port {
             22 => Protocol::Ssh,
             3389 => Protocol::Rdp,
@@ -180,14 +180,8 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, stem: &str, config: &ProxyCo
     }
 }
 
-/// The policy as tags, checked by the one reader of them.
-fn policy<'t>(
-    walk: &mut Walk<'t>,
-    root: Section<'t>,
-    name: &RuleName,
-    wake_timeout: Duration,
-    config: &ProxyConfig,
-) -> BTreeMap<String, String> {
+/// What a rule of the proxy says unless it is told otherwise.
+pub(super) fn defaults(name: &RuleName, wake_timeout: Duration) -> BTreeMap<String, String> {
     let mut tags = BTreeMap::from([
         // Envoy sees every connection, so the machine's own traffic has nothing to add.
         (tags::BUSY_NETWORK.to_owned(), "off".to_owned()),
@@ -201,6 +195,18 @@ fn policy<'t>(
             humantime::format_duration(wake_timeout).to_string(),
         );
     }
+    tags
+}
+
+/// The policy as tags, checked by the one reader of them.
+fn policy<'t>(
+    walk: &mut Walk<'t>,
+    root: Section<'t>,
+    name: &RuleName,
+    wake_timeout: Duration,
+    config: &ProxyConfig,
+) -> BTreeMap<String, String> {
+    let mut tags = defaults(name, wake_timeout);
     for word in tags::policy_words().filter(|word| root.has(word)) {
         if let Some(said) = walk.said(root, word) {
             tags.insert(format!("{}{word}", tags::PREFIX), said.text);
@@ -374,7 +380,7 @@ fn port<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> u16 {
 }
 
 /// A host name in lower case (RFC 1123, 2.1), its first label perhaps a star.
-fn host(text: &str) -> Option<String> {
+pub(super) fn host(text: &str) -> Option<String> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
     let labels = name.strip_prefix("*.").unwrap_or(&name);
     let label = |label: &str| {

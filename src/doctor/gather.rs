@@ -132,7 +132,7 @@ fn or_note<T: Default>(answer: Result<T, Fault>, unseen: &mut Vec<Unseen>) -> T 
     })
 }
 
-fn unanswered(fault: &Fault) -> Unseen {
+pub(super) fn unanswered(fault: &Fault) -> Unseen {
     Unseen {
         operation: fault.operation.clone(),
         kind: fault.kind,

@@ -4,6 +4,8 @@ mod facts;
 mod function;
 mod gather;
 mod problems;
+#[cfg(feature = "proxy")]
+pub mod proxy;
 mod rules;
 mod system;
 #[cfg(test)]

@@ -18,7 +18,7 @@ const TICKS_MISSING: Duration = Duration::from_secs(6 * 60);
 const NEARLY_FULL: f64 = 0.8;
 
 pub(super) fn findings(now: Timestamp, facts: &Facts) -> Vec<Finding> {
-    let mut found = unseen(facts);
+    let mut found = unanswered(&facts.unseen);
     if let Some(table) = &facts.table {
         found.extend(ticks(now, table));
         found.extend(quotas(facts, table));
@@ -38,7 +38,8 @@ pub(super) fn findings(now: Timestamp, facts: &Facts) -> Vec<Finding> {
     found
 }
 
-fn unseen(facts: &Facts) -> Vec<Finding> {
+/// What could not be looked at.
+pub(super) fn unanswered(unseen: &[super::Unseen]) -> Vec<Finding> {
     let one = |unseen: &super::Unseen| {
         let what = format!("{} was not answered: {}", unseen.operation, unseen.message);
         let (severity, code, fix) = match unseen.kind {
@@ -51,7 +52,7 @@ fn unseen(facts: &Facts) -> Vec<Finding> {
         };
         Finding::new(severity, code, &unseen.operation, what, fix)
     };
-    facts.unseen.iter().map(one).collect()
+    unseen.iter().map(one).collect()
 }
 
 fn ticks(now: Timestamp, table: &RouteTable) -> Option<Finding> {

@@ -113,3 +113,14 @@ pub struct Deployed {
     /// Its resource policy; none when it has none.
     pub policy: Option<String>,
 }
+
+/// A port range that a security group lets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ingress {
+    /// The security group's id.
+    pub group: String,
+    pub first: u16,
+    pub last: u16,
+    /// CIDRs, prefix lists and other groups.
+    pub sources: Vec<String>,
+}

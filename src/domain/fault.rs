@@ -32,6 +32,8 @@ pub enum FaultKind {
     NotFound,
     /// The thing is in a state that forbids it, or somebody else was faster.
     Conflict,
+    /// The thing is of a kind that never allows it; the thing has to change first.
+    Unsupported,
     /// Anything else, a lost answer among them: the call may or may not have had its effect.
     Other,
 }
@@ -53,7 +55,8 @@ impl Fault {
             | FaultKind::Denied
             | FaultKind::NoCapacity
             | FaultKind::NotFound
-            | FaultKind::Conflict => true,
+            | FaultKind::Conflict
+            | FaultKind::Unsupported => true,
             FaultKind::Other => false,
         }
     }
@@ -61,7 +64,7 @@ impl Fault {
     /// Whether the same call will be refused until somebody changes something.
     pub fn lasts(&self) -> bool {
         match self.kind {
-            FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound => true,
+            FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound | FaultKind::Unsupported => true,
             FaultKind::Throttled | FaultKind::Conflict | FaultKind::Other => false,
         }
     }
@@ -70,7 +73,11 @@ impl Fault {
     pub fn pause(&self) -> Duration {
         match self.kind {
             FaultKind::Throttled | FaultKind::Conflict => Duration::from_secs(5),
-            FaultKind::Denied | FaultKind::NoCapacity | FaultKind::NotFound | FaultKind::Other => FIRST_PAUSE,
+            FaultKind::Denied
+            | FaultKind::NoCapacity
+            | FaultKind::NotFound
+            | FaultKind::Unsupported
+            | FaultKind::Other => FIRST_PAUSE,
         }
     }
 
@@ -85,6 +92,7 @@ impl Fault {
             }
             FaultKind::NotFound => format!("AWS does not know what {operation} asked for ({message})."),
             FaultKind::Conflict => format!("{operation} met a state that forbids it ({message})."),
+            FaultKind::Unsupported => format!("{operation} is not possible here ({message})."),
             FaultKind::Other => format!("{operation} failed ({message})."),
         }
     }

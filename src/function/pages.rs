@@ -290,7 +290,7 @@ pub(super) fn bad_configuration(asked: &Asked<'_>, errors: &ConfigErrors) -> Ans
 fn advice(record: &Record) -> Advice<'static> {
     let failure = record.failure();
     match (&record.snapshot.phase, failure.and_then(|failure| failure.kind)) {
-        (Phase::Misconfigured(_), _) => Advice::Settings,
+        (Phase::Misconfigured(_), _) | (_, Some(FaultKind::Unsupported)) => Advice::Settings,
         (_, Some(FaultKind::NoCapacity)) => Advice::Capacity,
         (_, Some(FaultKind::Denied)) => Advice::Permission,
         (_, Some(FaultKind::NotFound)) => Advice::Gone,

@@ -4,12 +4,16 @@ use aws_sdk_ec2::types::{DeviceType, Filter, Instance, Tag};
 
 use super::{DESCRIBE, Ec2, IDS_PER_DESCRIBE, PAGE, reading, texts};
 use crate::aws::fault;
+#[cfg(feature = "proxy")]
+use crate::domain::account::Ingress;
 use crate::domain::account::{EncryptedVolume, Machine};
 use crate::domain::fault::Fault;
 use crate::domain::rule::ResourceId;
 
 const CREATE_TAGS: &str = "ec2:CreateTags";
 const DELETE_TAGS: &str = "ec2:DeleteTags";
+#[cfg(feature = "proxy")]
+const DESCRIBE_GROUPS: &str = "ec2:DescribeSecurityGroups";
 const DESCRIBE_VOLUMES: &str = "ec2:DescribeVolumes";
 
 impl Ec2 {
@@ -20,21 +24,83 @@ impl Ec2 {
     pub async fn machines(&self, ids: &[ResourceId]) -> Result<Vec<Machine>, Fault> {
         let mut found = Vec::new();
         for batch in ids.chunks(IDS_PER_DESCRIBE) {
-            let call = self
-                .client
-                .describe_instances()
-                .filters(any("instance-id", batch))
-                .max_results(PAGE);
-            let mut pages = call.into_paginator().send();
-            while let Some(page) = pages.next().await {
-                let page = page.map_err(|error| fault(DESCRIBE, error))?;
-                let instances = page
-                    .reservations()
+            found.extend(self.machines_by(any("instance-id", batch)).await?);
+        }
+        Ok(found)
+    }
+
+    /// The instances that have a tag of this name, whatever its value, in no order.
+    ///
+    /// # Errors
+    /// What AWS refuses.
+    #[cfg(feature = "proxy")]
+    pub async fn machines_tagged(&self, key: &str) -> Result<Vec<Machine>, Fault> {
+        self.machines_by(Filter::builder().name("tag-key").values(key).build())
+            .await
+    }
+
+    async fn machines_by(&self, filter: Filter) -> Result<Vec<Machine>, Fault> {
+        let call = self.client.describe_instances().filters(filter).max_results(PAGE);
+        let mut pages = call.into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| fault(DESCRIBE, error))?;
+            let instances = page
+                .reservations()
+                .iter()
+                .flat_map(|reservation| reservation.instances());
+            for instance in instances {
+                found.push(machine(instance)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What the security groups of this instance let in by TCP.
+    ///
+    /// # Errors
+    /// What AWS refuses, and an instance that it does not know.
+    #[cfg(feature = "proxy")]
+    pub async fn ingress(&self, instance: &ResourceId) -> Result<Vec<Ingress>, Fault> {
+        let call = self.client.describe_instances().instance_ids(&instance.0).send().await;
+        let answer = call.map_err(|error| fault(DESCRIBE, error))?;
+        let instances = answer.reservations().iter().flat_map(|one| one.instances());
+        let groups: Vec<String> = instances
+            .flat_map(|instance| instance.security_groups())
+            .filter_map(|group| group.group_id().map(str::to_owned))
+            .collect();
+        if groups.is_empty() {
+            return Ok(Vec::new());
+        }
+        let call = self
+            .client
+            .describe_security_groups()
+            .set_group_ids(Some(groups))
+            .send()
+            .await;
+        let answer = call.map_err(|error| fault(DESCRIBE_GROUPS, error))?;
+        let mut found = Vec::new();
+        for group in answer.security_groups() {
+            for allowed in group.ip_permissions() {
+                let (first, last) = match allowed.ip_protocol() {
+                    // All protocols, and with them all ports.
+                    Some("-1") => (0, u16::MAX),
+                    Some("tcp" | "6") => (port(allowed.from_port(), 0), port(allowed.to_port(), u16::MAX)),
+                    _ => continue,
+                };
+                let four = allowed.ip_ranges().iter().filter_map(|range| range.cidr_ip());
+                let six = allowed.ipv6_ranges().iter().filter_map(|range| range.cidr_ipv6());
+                let lists = allowed
+                    .prefix_list_ids()
                     .iter()
-                    .flat_map(|reservation| reservation.instances());
-                for instance in instances {
-                    found.push(machine(instance)?);
-                }
+                    .filter_map(|list| list.prefix_list_id());
+                let groups = allowed.user_id_group_pairs().iter().filter_map(|pair| pair.group_id());
+                found.push(Ingress {
+                    group: group.group_id().unwrap_or_default().to_owned(),
+                    first,
+                    last,
+                    sources: four.chain(six).chain(lists).chain(groups).map(str::to_owned).collect(),
+                });
             }
         }
         Ok(found)
@@ -104,6 +170,12 @@ impl Ec2 {
             .tags(tag);
         call.send().await.map(drop).map_err(|error| fault(DELETE_TAGS, error))
     }
+}
+
+/// A port as EC2 says it, which for all of them is none or negative.
+#[cfg(feature = "proxy")]
+fn port(said: Option<i32>, otherwise: u16) -> u16 {
+    said.and_then(|port| u16::try_from(port).ok()).unwrap_or(otherwise)
 }
 
 fn any(name: &str, ids: &[ResourceId]) -> Filter {

@@ -1,0 +1,311 @@
+//! What the proxy needs of AWS, against a real moto server: databases, certificates, DNS records.
+#![cfg(feature = "proxy")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proxymanager::aws::{Aws, Target};
+use proxymanager::clock::{Clock, SystemClock};
+use proxymanager::compute::Compute;
+use proxymanager::compute::ec2::Ec2;
+use proxymanager::compute::rds::Rds;
+use proxymanager::compute::tagged::tagged;
+use proxymanager::config::certificate::{Certificate, Refresh, refresh};
+use proxymanager::config::discovered::{Here, discovered};
+use proxymanager::config::proxy_rules::Wanted;
+use proxymanager::domain::fault::FaultKind;
+use proxymanager::domain::policy::StopKind;
+use proxymanager::domain::rule::ResourceId;
+use proxymanager::domain::seen::Power;
+use support::aws::{Api, REGION, first};
+use support::moto::Moto;
+
+fn aws(moto: &Moto) -> Aws {
+    let endpoint = format!("http://127.0.0.1:{}", moto.port);
+    let environment = BTreeMap::from([
+        ("AWS_ENDPOINT_URL", endpoint.as_str()),
+        ("AWS_REGION", REGION),
+        ("AWS_ACCESS_KEY_ID", "test"),
+        ("AWS_SECRET_ACCESS_KEY", "test"),
+    ]);
+    Aws::from_environment(&environment).unwrap()
+}
+
+fn ids(ids: &[&str]) -> Vec<ResourceId> {
+    ids.iter().map(|id| ResourceId((*id).to_owned())).collect()
+}
+
+fn database(api: Api, name: &str, more: &[(&str, &str)]) {
+    let mut parameters = vec![
+        ("DBInstanceIdentifier", name),
+        ("DBInstanceClass", "db.t3.micro"),
+        ("Engine", "postgres"),
+        ("AllocatedStorage", "20"),
+        ("MasterUsername", "root"),
+        ("MasterUserPassword", "not-a-secret"),
+    ];
+    parameters.extend_from_slice(more);
+    api.rds("CreateDBInstance", &parameters);
+}
+
+#[tokio::test]
+async fn databases_stop_and_start() {
+    let moto = Moto::start();
+    let (api, rds) = (Api { port: moto.port }, Rds::new(aws(&moto).rds()));
+    database(api, "one", &[]);
+    database(api, "main", &[]);
+    api.rds(
+        "CreateDBInstanceReadReplica",
+        &[("DBInstanceIdentifier", "copy"), ("SourceDBInstanceIdentifier", "main")],
+    );
+    api.rds(
+        "CreateDBCluster",
+        &[
+            ("DBClusterIdentifier", "whole"),
+            ("Engine", "aurora-mysql"),
+            ("MasterUsername", "root"),
+            ("MasterUserPassword", "not-a-secret"),
+        ],
+    );
+    let member = [("DBClusterIdentifier", "whole"), ("Engine", "aurora-mysql")];
+    let plain = [("DBInstanceIdentifier", "member"), ("DBInstanceClass", "db.t3.medium")];
+    api.rds("CreateDBInstance", &[plain, member].concat());
+
+    let both = ids(&["rds-cluster:whole", "rds:one"]);
+    let powers = async |ids: &[ResourceId]| -> Vec<Power> {
+        rds.describe(ids).await.unwrap().iter().map(|seen| seen.power).collect()
+    };
+    assert_eq!(powers(&both).await, [Power::Running; 2]);
+    assert_eq!(
+        powers(&ids(&["rds:gone", "rds-cluster:gone"])).await,
+        [Power::Terminated; 2]
+    );
+    for endpoint in rds.endpoints(&both).await.unwrap() {
+        let endpoint = endpoint.expect("what is up has an address");
+        assert!(
+            endpoint.address.contains(".rds.amazonaws.com") && endpoint.port > 0,
+            "{endpoint:?}"
+        );
+    }
+    for _ in 0..2 {
+        rds.stop(&both, StopKind::Stop).await.unwrap();
+        assert_eq!(powers(&both).await, [Power::Stopped; 2]);
+    }
+    for _ in 0..2 {
+        rds.start(&both).await.unwrap();
+        assert_eq!(powers(&both).await, [Power::Running; 2]);
+    }
+
+    // What RDS never stops keeps nothing else from it.
+    for (id, words) in [
+        ("rds:copy", "read replica"),
+        ("rds:main", "has read replicas"),
+        ("rds:member", "name rds-cluster:whole instead"),
+    ] {
+        let fault = rds.stop(&ids(&[id, "rds:one"]), StopKind::Stop).await.unwrap_err();
+        assert_eq!(fault.kind, FaultKind::Unsupported);
+        assert!(fault.message.contains(words), "{fault}");
+        assert_eq!(powers(&ids(&[id, "rds:one"])).await, [Power::Running, Power::Stopped]);
+        rds.start(&ids(&["rds:one"])).await.unwrap();
+    }
+    let fault = rds.start(&ids(&["rds:gone"])).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NotFound);
+
+    // More than a page.
+    for n in 0..101 {
+        database(api, &format!("many-{n}"), &[]);
+    }
+    let all = rds.all().await.unwrap();
+    assert_eq!(all.len(), 101 + 4 + 1);
+    let many: Vec<_> = (0..101).map(|n| ResourceId(format!("rds:many-{n}"))).collect();
+    assert_eq!(powers(&many).await, [Power::Running; 101]);
+}
+
+/// A certificate that is valid now, and its key.
+fn pair() -> (String, String) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let parameters = rcgen::CertificateParams::new(vec!["dev.example.com".to_owned()]).unwrap();
+    (parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn a_rotated_certificate_is_loaded_once_it_is_whole() {
+    let moto = Moto::start();
+    let (api, secrets) = (Api { port: moto.port }, aws(&moto).secrets());
+    let secret = |action: &str, body: serde_json::Value| {
+        api.json("secretsmanager", action, &body);
+    };
+    let ((chain, key), (next, next_key)) = (pair(), pair());
+    secret(
+        "CreateSecret",
+        serde_json::json!({ "Name": "chain", "SecretString": chain }),
+    );
+    secret(
+        "CreateSecret",
+        serde_json::json!({ "Name": "key", "SecretString": key }),
+    );
+    let now = SystemClock.now();
+    let fetch = async || secrets.material("chain", Some("key")).await;
+
+    let Refresh::Load(first) = refresh(now, None, fetch().await) else {
+        panic!("the first is loaded");
+    };
+    assert_eq!(first.names(), ["dev.example.com"]);
+    assert!(matches!(refresh(now, Some(&first), fetch().await), Refresh::Unchanged));
+    secret(
+        "PutSecretValue",
+        serde_json::json!({ "SecretId": "chain", "SecretString": next }),
+    );
+    let Refresh::KeepLast(why) = refresh(now, Some(&first), fetch().await) else {
+        panic!("half of a rotation is not loaded");
+    };
+    assert!(why.contains("belongs to another certificate"), "{why}");
+    secret(
+        "PutSecretValue",
+        serde_json::json!({ "SecretId": "key", "SecretString": next_key }),
+    );
+    let Refresh::Load(second) = refresh(now, Some(&first), fetch().await) else {
+        panic!("the whole is");
+    };
+    assert_eq!(second.chain_pem(), next);
+
+    // Both in one, as bytes.
+    let both = format!("{next}{next_key}");
+    let binary = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &both);
+    secret(
+        "CreateSecret",
+        serde_json::json!({ "Name": "both", "SecretBinary": binary }),
+    );
+    let one = Certificate::read(secrets.material("both", None).await.unwrap()).unwrap();
+    assert_eq!(one.key_pem(), both);
+    let fault = secrets.material("gone", None).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NotFound);
+}
+
+#[tokio::test]
+async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let made = api.route53(
+        "POST",
+        "/2013-04-01/hostedzone",
+        "<CreateHostedZoneRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Name>example.com</Name>\
+         <CallerReference>1</CallerReference></CreateHostedZoneRequest>",
+    );
+    let id = first(&made, "Id");
+    let records = |name: &str| api.route53("GET", &format!("{}/rrset?name={name}&maxitems=1", path(&id)), "");
+    let zone = aws(&moto).zone(&id, "vm-1");
+    let addresses = |texts: &[&str]| Target::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect());
+
+    let both = addresses(&["192.0.2.1", "2001:db8::1"]);
+    for name in ["db.example.com", "*.dev.example.com."] {
+        assert!(zone.point(name, &both).await.unwrap(), "{name}");
+        assert!(!zone.point(name, &both).await.unwrap(), "twice is once: {name}");
+    }
+    assert!(records("db.example.com").contains("<Value>192.0.2.1</Value>"));
+    let mark = records("_autostopping.db.example.com");
+    assert_eq!(
+        first(&mark, "Value").replace("&quot;", "\""),
+        "\"autostopping-proxy=vm-1\""
+    );
+
+    // It follows, to another kind of record too.
+    let name = Target::Name("proxy.example.net".to_owned());
+    assert!(zone.point("db.example.com", &name).await.unwrap());
+    let followed = records("db.example.com");
+    assert_eq!(first(&followed, "Type"), "CNAME");
+    assert_eq!(first(&followed, "Value"), "proxy.example.net");
+
+    // Another proxy's, and what somebody made by hand.
+    let other = aws(&moto).zone(&id, "vm-2");
+    let fault = other.point("db.example.com", &both).await.unwrap_err();
+    assert_eq!(fault.kind, FaultKind::Conflict);
+    let by_hand = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+        <ChangeBatch><Changes><Change><Action>CREATE</Action><ResourceRecordSet><Name>www.example.com</Name>\
+        <Type>A</Type><TTL>300</TTL><ResourceRecords><ResourceRecord><Value>192.0.2.9</Value></ResourceRecord>\
+        </ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>";
+    api.route53("POST", &format!("{}/rrset", path(&id)), by_hand);
+    let fault = zone.point("www.example.com", &both).await.unwrap_err();
+    assert!(fault.message.contains("192.0.2.9"), "{fault}");
+    assert!(records("www.example.com").contains("<Value>192.0.2.9</Value>"));
+
+    let fault = aws(&moto)
+        .zone("Z0NONE", "vm-1")
+        .point("db.example.com", &both)
+        .await
+        .unwrap_err();
+    assert_eq!(fault.kind, FaultKind::NotFound);
+    let fault = zone.point("db.example.org", &both).await.unwrap_err();
+    assert!(fault.had_no_effect(), "{fault}");
+}
+
+#[tokio::test]
+async fn what_is_tagged_is_found_and_becomes_rules() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let instance = |tags: &[(&str, &str)]| {
+        let mut parameters: Vec<(String, String)> = [
+            ("ImageId", "ami-12c6146b"),
+            ("MinCount", "1"),
+            ("MaxCount", "1"),
+            ("TagSpecification.1.ResourceType", "instance"),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        for (place, (key, value)) in tags.iter().enumerate() {
+            parameters.push((format!("TagSpecification.1.Tag.{}.Key", place + 1), (*key).to_owned()));
+            parameters.push((
+                format!("TagSpecification.1.Tag.{}.Value", place + 1),
+                (*value).to_owned(),
+            ));
+        }
+        let parameters: Vec<_> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        first(&api.ec2("RunInstances", &parameters), "instanceId")
+    };
+    let idle = ("autostopping:idle", "30m");
+    let shell = instance(&[
+        ("autostopping:proxy", "true"),
+        ("autostopping:tcp", "22 3389"),
+        ("Name", "shell"),
+        idle,
+    ]);
+    let broken = instance(&[("autostopping:proxy", "true"), ("autostopping:tcp", "ssh"), idle]);
+    let gone = instance(&[("autostopping:proxy", "true"), ("autostopping:tcp", "22"), idle]);
+    instance(&[("autostopping:managed", "true")]);
+    api.ec2("TerminateInstances", &[("InstanceId.1", &gone)]);
+    let tags = [
+        ("Tags.Tag.1.Key", "autostopping:proxy"),
+        ("Tags.Tag.1.Value", "true"),
+        ("Tags.Tag.2.Key", "autostopping:idle"),
+        ("Tags.Tag.2.Value", "1h"),
+    ];
+    database(api, "orders", &tags);
+    database(api, "private", &[]);
+
+    let aws = aws(&moto);
+    let all = tagged(&Ec2::new(aws.ec2()), &Rds::new(aws.rds())).await.unwrap();
+    let here = Here {
+        access_point: None,
+        settle: Duration::from_secs(60),
+        idle_min: Duration::from_secs(60),
+    };
+    let found = discovered(&all, &here);
+    let rules: Vec<_> = found
+        .rules
+        .iter()
+        .map(|rule| (rule.name.0.as_str(), rule.resources.clone(), rule.tcp.len()))
+        .collect();
+    let one = |id: &str| vec![Wanted::One(ResourceId(id.to_owned()))];
+    assert_eq!(rules, [("rds-orders", one("rds:orders"), 1), ("shell", one(&shell), 2)]);
+    let [(id, problem)] = &found.problems[..] else {
+        panic!("one problem: {:?}", found.problems);
+    };
+    assert_eq!(id.0, broken);
+    assert!(problem.contains("autostopping:tcp"), "{problem}");
+}
+
+fn path(id: &str) -> String {
+    format!("/2013-04-01/hostedzone/{}", id.rsplit('/').next().unwrap())
+}
