@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use proxy_support::*;
 use proxymanager::domain::rule::{RuleName, Side};
-use proxymanager::gateway::envoy::{AccessKind, NotAcked, Ring, admin};
+use proxymanager::gateway::envoy::{AccessKind, Host, NotAcked, Ring, admin};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -231,6 +231,7 @@ async fn three_hundred_wait_and_are_served() {
     let (port, machine) = (port(), greeter().await);
     let mut shop = rule("shop", 1, Side::Waker);
     shop.tcp = vec![tcp(&port, machine)];
+    shop.endpoints[0].host = Host::Name("localhost".to_owned());
     let mut rig = Rig::new(&rules(&[shop.clone()])).await;
     let mut waiting = Vec::new();
     for _ in 0..300 {
@@ -250,4 +251,30 @@ async fn three_hundred_wait_and_are_served() {
     }
     served.join_all().await;
     assert!(rig.signals.rings.try_recv().is_err(), "one ring for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_missing_strange_or_too_old_is_named() {
+    use proxymanager::gateway::envoy::process::{NoEnvoy, version};
+    use std::os::unix::fs::PermissionsExt;
+
+    let ours = version(&program()).await.expect("the one of the tests");
+    let rig = Rig::new(&rules(&[])).await;
+    assert_eq!(rig.plane.envoy_version(), Some(ours), "Envoy says the same of itself");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("envoy");
+    let missing = version(&path).await.expect_err("not there");
+    assert!(matches!(missing, NoEnvoy::Missing { .. }), "{missing}");
+    for (says, words) in [
+        (
+            "envoy  version: 0123/1.19.5/Clean/RELEASE/BoringSSL",
+            "is Envoy 1.19.5;",
+        ),
+        ("", "does not say"),
+    ] {
+        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let error = version(&path).await.expect_err("no good").to_string();
+        assert!(error.contains(words) && error.contains("1.36 or later"), "{error}");
+    }
 }
