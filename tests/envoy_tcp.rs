@@ -80,6 +80,7 @@ async fn a_daemon_started_anew_tells_nothing_new_and_finds_who_waits() {
         "cluster_manager.cds.update_success",
     ];
     let told = [rig.counter(names[0]).await, rig.counter(names[1]).await];
+    assert!(told.iter().all(|count| *count > 0), "{told:?}");
 
     let version = rig.restart(&view).await;
     within("Envoy agrees", rig.plane.acked(version))
@@ -124,7 +125,7 @@ async fn who_may_not_connect_is_closed_and_rings_no_bell() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_connection_is_in_progress_also_after_its_cluster_has_gone() {
     let (port, machine) = (port(), greeter().await);
-    let mut shop = rule("shop", 1, Side::Backend);
+    let mut shop = rule("shop.eu:1%", 1, Side::Backend);
     shop.tcp = vec![tcp(&port, machine)];
     let mut rig = Rig::new(&rules(&[shop.clone()])).await;
     let mut quiet = connect(port.at).await;

@@ -181,7 +181,7 @@ impl Rig {
         let mut stream = tokio::net::UnixStream::connect(self.admin())
             .await
             .expect("the admin socket");
-        let request = format!("GET {path} HTTP/1.0\r\nhost: envoy\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("read");
