@@ -150,7 +150,7 @@ async fn a_websocket_opened_asleep_comes_up_and_is_in_progress() {
     rig.publish(&web(&port, &[shop.clone()])).await;
     verdict.send(Verdict::Go).expect("somebody waits");
     let (answer, mut socket) = asked.upgraded().await;
-    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.status(), 101, "{answer:?}");
     echo(&mut socket, "over the socket").await;
     until("the load reports name it", async || {
         let loads = rig.plane.loads();
