@@ -82,6 +82,8 @@ sam: $(BOOTSTRAP) ## What `sam build` would deploy is what was tested, byte for 
 	.venv/bin/sam build --no-cached
 	cmp .aws-sam/build/Waker/bootstrap $(BOOTSTRAP)
 
+# Nothing is built twice there.
+ci: export CARGO_INCREMENTAL := 0
 ci: ## What must pass before a change is merged; prints the time of each stage
 	@scripts/stages fmt tools '$(BOOTSTRAP)&' lint doc templates tests wait zip sam test permissions
 

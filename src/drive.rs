@@ -9,6 +9,7 @@ mod loose;
 mod observe;
 #[cfg(feature = "cli")]
 mod preview;
+mod recent;
 #[cfg(feature = "cli")]
 mod release;
 mod sweep;
@@ -18,10 +19,12 @@ mod ways;
 use observe::Observed;
 #[cfg(feature = "cli")]
 pub use preview::Preview;
+pub use recent::Recent;
 #[cfg(feature = "cli")]
 pub use release::{Released, Unreleased};
 pub use sweep::Swept;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::activity::Metrics;
@@ -63,6 +66,7 @@ pub struct Driver<C, G, M, L, K> {
     pub settings: RuleSettings,
     /// Who holds the leases: unique to this process.
     pub owner: String,
+    pub recent: Recent,
 }
 
 /// How much a look may cost.
@@ -166,9 +170,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         counted: Option<&Counted>,
     ) -> Result<bool, LedgerError> {
         let now = self.clock.now();
-        let Observed { seen, .. } = self.observe(managed, record, effort, counted).await?;
+        let Observed { managed, seen, .. } = self.observe(managed, record, effort, counted).await?;
         let plan = plan(now, &managed.rule, &seen, stimulus);
-        let digest = digest(managed, &seen);
+        let digest = digest(&managed, &seen);
         let rested = record.digest == digest && record.rests_until.is_some_and(|until| now < until);
         let restless = plan.record.rests_until.is_some_and(|until| now < until) && !rested;
         Ok(!plan.actions.is_empty() || !plan.record.same_as(record) || restless || record.version == 0)
@@ -208,7 +212,11 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     ) -> Result<Looked, LedgerError> {
         // The time before the look: what is seen may be that old, and never younger than it is taken for.
         let now = self.clock.now();
-        let Observed { mut seen, mut table } = self.observe(managed, &record, effort, counted).await?;
+        let Observed {
+            mut managed,
+            mut seen,
+            mut table,
+        } = self.observe(managed, &record, effort, counted).await?;
         let mut plan = plan(now, &managed.rule, &seen, stimulus);
         if plan.actions.iter().any(|action| matches!(action, Action::Stop { .. })) {
             // Never on old news: whose the machines are, and where the routes lead, is read again before a stop.
@@ -216,12 +224,12 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             let fresh = self
                 .observe_before_stop(&managed.rule.name, &record, seen.counted)
                 .await?;
-            let Some((as_tagged, observed)) = fresh else {
+            let Some(observed) = fresh else {
                 tracing::warn!(rule = %managed.rule.name, "no longer managed: not stopped");
                 return Err(LedgerError::Lost);
             };
-            Observed { seen, table } = observed;
-            plan = self::plan(now, &as_tagged.rule, &seen, stimulus);
+            Observed { managed, seen, table } = observed;
+            plan = self::plan(now, &managed.rule, &seen, stimulus);
         }
         if !plan.actions.is_empty() && self.lease_left(&record) < ACTION_TIMEOUT + CALL_TIMEOUT {
             tracing::warn!(rule = %managed.rule.name, "the look took nearly the whole lease; it is left to the next one");
@@ -235,7 +243,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             ..
         } = plan;
         let mut now_known = Record {
-            digest: digest(managed, &seen),
+            digest: digest(&managed, &seen),
             ..planned
         };
         if !actions.is_empty() {
@@ -260,7 +268,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             }
         }
         if !done.is_empty() {
-            now_known = self.settle_snapshot(managed, &seen, now_known, &mut events);
+            now_known = self.settle_snapshot(&managed, &seen, now_known, &mut events);
         }
         let stored = self.finish(now_known, &events).await?;
         Ok(Looked {
@@ -322,8 +330,8 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     ///
     /// # Errors
     /// When neither the ledger nor the load balancer can be read.
-    pub async fn rules(&self) -> Result<Rules, LedgerError> {
-        Ok(Rules::new(&self.table().await?, &self.settings))
+    pub async fn rules(&self) -> Result<Arc<Rules>, LedgerError> {
+        Ok(self.rules_of(&self.table().await?))
     }
 
     /// The rules as they are now: for somebody who has just made one.

@@ -6,7 +6,7 @@ use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
 use crate::config::environment::{LedgerChoice, Settings};
 use crate::config::{ConfigErrors, Lookup};
-use crate::drive::Driver;
+use crate::drive::{Driver, Recent};
 use crate::gateway::alb::Alb;
 use crate::ledger::dynamodb::DynamoDb;
 use crate::rules::RuleSettings;
@@ -37,6 +37,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             metrics_delay,
         },
         owner,
+        recent: Recent::default(),
     }
 }
 

@@ -7,7 +7,7 @@ mod local_support;
 use std::time::Duration;
 
 use local_support::operator::{
-    SPARE, everything, made, managed, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare,
+    SPARE, everything, made, managed, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare, words,
 };
 use local_support::story::{asleep, command, run, site};
 use local_support::{HOST, control, until};
@@ -21,17 +21,8 @@ async fn a_site_is_created_sleeps_wakes_and_is_released() {
     let cloud = with_a_spare().await;
     let instance = spare(&cloud);
     runs(&cloud, &instance).await;
-    let words = [
-        "create",
-        "--host",
-        SPARE,
-        "--instance",
-        &instance,
-        "--port",
-        "80",
-        "--idle",
-        "1h",
-    ];
+    let line = format!("create --host {SPARE} --instance {instance} --port 80 --idle 1h");
+    let words = words(&line);
 
     // Without a terminal nobody can be asked: the plan is shown, nothing is done.
     let before = everything(&cloud);

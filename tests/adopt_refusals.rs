@@ -6,9 +6,9 @@ mod local_support;
 
 use local_support::control;
 use local_support::operator::{
-    SPARE, everything, group, made, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare,
+    SPARE, everything, group, made, opened, printed, rule_of, runs, said, spare, tags_of, with_a_spare, words,
 };
-use local_support::story::{command, run, site};
+use local_support::story::{command, run, run_with, site};
 use proxymanager::local::world::{Rule, TargetKind};
 use serde_json::json;
 
@@ -97,7 +97,9 @@ async fn what_cannot_be_managed_is_refused_and_why() {
         assert_eq!(output.status.code(), Some(1), "{why}: {}", said(&output));
         assert!(said(&output).contains(why), "{why}: {}", said(&output));
     }
-    for (words, why) in [
+    let create_with = |instance: &str| format!("create --host new.test --instance {instance} --port 80 --yes");
+    let (create, unknown) = (create_with(&instance), create_with("i-0123"));
+    for (line, why) in [
         (
             ["adopt", "--host", "nobody.test", "--yes"].as_slice(),
             "`proxymanager create` makes one",
@@ -110,38 +112,14 @@ async fn what_cannot_be_managed_is_refused_and_why() {
             &["adopt", &twice, "--idle", "1y", "--yes"],
             "autostopping:idle = \"1y\" cannot be read",
         ),
-        (
-            &[
-                "create",
-                "--host",
-                "new.test",
-                "--instance",
-                "i-0123",
-                "--port",
-                "80",
-                "--yes",
-            ],
-            "there is no instance i-0123",
-        ),
-        (
-            &[
-                "create",
-                "--host",
-                "new.test",
-                "--instance",
-                &instance,
-                "--port",
-                "80",
-                "--yes",
-            ],
-            "start it first",
-        ),
+        (&words(&unknown), "there is no instance i-0123"),
+        (&words(&create), "start it first"),
         (
             &["release", "nobody", "--yes"],
             "there is no rule \"nobody\". The rules are: site",
         ),
     ] {
-        let output = run(&cloud, words).await;
+        let output = run(&cloud, line).await;
         assert_eq!(output.status.code(), Some(1), "{why}: {}", said(&output));
         assert!(said(&output).contains(why), "{why}: {}", said(&output));
     }
@@ -158,20 +136,7 @@ async fn what_cannot_be_managed_is_refused_and_why() {
     // What is wrong with the machine or the load balancer.
     let now = cloud.shared.clock.now();
     runs(&cloud, &instance).await;
-    let stopped = run(
-        &cloud,
-        &[
-            "create",
-            "--host",
-            "new.test",
-            "--instance",
-            &instance,
-            "--port",
-            "80",
-            "--yes",
-        ],
-    )
-    .await;
+    let stopped = run(&cloud, &words(&create)).await;
     assert!(
         said(&stopped).contains("is also reachable through"),
         "{}",
@@ -231,18 +196,8 @@ async fn what_was_interrupted_is_finished_by_running_it_again() {
     let cloud = with_a_spare().await;
     let instance = spare(&cloud);
     runs(&cloud, &instance).await;
-    let create = [
-        "create",
-        "--host",
-        SPARE,
-        "--instance",
-        &instance,
-        "--port",
-        "80",
-        "--name",
-        "mine",
-        "--yes",
-    ];
+    let line = format!("create --host {SPARE} --instance {instance} --port 80 --name mine --yes");
+    let create = words(&line);
     for call in ["CreateTargetGroup", "RegisterTargets", "CreateTags", "CreateRule"] {
         control(&cloud, "PATCH", "faults", &json!({ "denied": [call] }).to_string()).await;
         let output = run(&cloud, &create).await;
@@ -298,5 +253,25 @@ async fn what_was_interrupted_is_finished_by_running_it_again() {
     }
     assert_eq!(printed(&cloud, &rule).await, original);
     assert_eq!(tags_of(&cloud, &rule), json!({}));
+    cloud.stop().await;
+}
+
+/// Seen red without the question.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_watch_what_the_function_watches_is_told_so() {
+    let cloud = with_a_spare().await;
+    command(&cloud, &["list"]).await;
+    let mut environment = cloud.shared.lambda.environment();
+    let listener = environment["AUTOSTOPPING_LISTENERS"];
+    let other = format!("{}/0123456789abcdef", listener.rsplit_once('/').expect("an ARN").0);
+    environment.insert("AUTOSTOPPING_LISTENERS", &other);
+    let environment: Vec<_> = environment.into_iter().collect();
+    let before = everything(&cloud);
+    for words in [["list"].as_slice(), &["release", "--all", "--yes"]] {
+        let output = run_with(&environment, words).await;
+        assert_eq!(output.status.code(), Some(64), "{}", said(&output));
+        assert!(said(&output).contains(listener), "{}", said(&output));
+    }
+    assert_eq!(everything(&cloud), before, "nothing is changed");
     cloud.stop().await;
 }

@@ -336,6 +336,12 @@ fn between(text: &str, start: &str, end: &str) -> String {
     text[from..from + length].to_owned()
 }
 
+/// At once, as AWS is only after a while.
+fn empty(cloud: &Cloud, group: &str) {
+    let mut world = cloud.shared.world();
+    world.target_group_mut(group).expect("it is there").targets.clear();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_fault_of_the_function_and_the_account_is_found() {
     let cloud = cloud().await;
@@ -347,13 +353,7 @@ async fn each_fault_of_the_function_and_the_account_is_found() {
     ];
     elb(&cloud, "DeregisterTargets", &registered).await;
     let now = cloud.shared.clock.now();
-    cloud
-        .shared
-        .world()
-        .target_group_mut(&waker)
-        .expect("it is there")
-        .targets
-        .clear();
+    empty(&cloud, &waker);
     finds(&cloud, "waker-empty").await;
     let elsewhere = function.replace(":live", ":gone");
     cloud
@@ -362,13 +362,7 @@ async fn each_fault_of_the_function_and_the_account_is_found() {
         .enrol(now, &waker, &[(elsewhere, None)])
         .expect("registered");
     finds(&cloud, "function-gone").await;
-    cloud
-        .shared
-        .world()
-        .target_group_mut(&waker)
-        .expect("it is there")
-        .targets
-        .clear();
+    empty(&cloud, &waker);
     elb(&cloud, "RegisterTargets", &registered).await;
 
     lambda(&cloud, "DELETE", "policy/waker?Qualifier=live", "").await;

@@ -33,23 +33,12 @@ fn create_and_release_speak_awss_api() {
         ("Tag.1.Key", "autostopping:managed"),
     ];
     api.ec2("DeleteTags", &untag);
-    let create = [
-        "create",
-        "--host",
-        "app.example.com",
-        "--path",
-        "/app/*",
-        "--instance",
-        &instance,
-        "--port",
-        "8080",
-        "--idle",
-        "2h",
-        "--set",
-        "hold=wait",
-        "--yes",
-    ];
-    succeed(&scene.environment, &create);
+    let create = |port: u16, more: &str| {
+        format!("create --host app.example.com --path /app/* --instance {instance} --port {port} {more}--yes")
+    };
+    let first_time = create(8080, "--idle 2h --set hold=wait ");
+    let first_time: Vec<&str> = first_time.split(' ').collect();
+    succeed(&scene.environment, &first_time);
     let group = api.elb("DescribeTargetGroups", &[("Names.member.1", "app-example-com")]);
     for (element, value) in [
         ("Protocol", "HTTP"),
@@ -86,20 +75,10 @@ fn create_and_release_speak_awss_api() {
     );
     assert!(tagged.contains("autostopping:hold"), "{tagged}");
     assert!(instance_tags(&scene, &instance).contains("autostopping:managed"));
-    let again = succeed(&scene.environment, &create);
+    let again = succeed(&scene.environment, &first_time);
     assert!(again.contains("nothing to change"), "{again}");
-    let other = [
-        "create",
-        "--host",
-        "app.example.com",
-        "--path",
-        "/app/*",
-        "--instance",
-        &instance,
-        "--port",
-        "81",
-        "--yes",
-    ];
+    let other = create(81, "");
+    let other: Vec<&str> = other.split(' ').collect();
     let refused = proxymanager(&scene.environment, &other);
     assert_eq!(refused.status.code(), Some(1));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();

@@ -9,6 +9,7 @@ mod settings;
 #[cfg(test)]
 pub(crate) mod wire;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -46,6 +47,11 @@ const _: () = assert!(
     ATTEMPT_TIMEOUT.as_millis() * ATTEMPTS as u128 <= CALL_TIMEOUT.as_millis(),
     "the attempts fit into the call"
 );
+
+/// A client that is made when it is first needed. Of the many environments that answer those who wait for a site, one at a
+/// time asks more than the ledger, and a client is a good tenth of what a start executes: each reads the list of AWS's
+/// partitions.
+pub type Lazy<C> = LazyLock<C, Box<dyn FnOnce() -> C + Send>>;
 
 /// Everything a client of any service is made of.
 #[derive(Debug, Clone)]
@@ -141,9 +147,9 @@ impl Aws {
 
 // The builders of the services have the same methods but no trait in common.
 macro_rules! client {
-    ($(#[$doc:meta])* $name:ident, $sdk:ident, $own:ident) => {
+    ($(#[$doc:meta])* $visible:vis $name:ident, $sdk:ident, $own:ident) => {
         $(#[$doc])*
-        pub fn $name(&self) -> $sdk::Client {
+        $visible fn $name(&self) -> $sdk::Client {
             let mut config = $sdk::config::Builder::new()
                 .behavior_version(BehaviorVersion::latest())
                 .region(self.region.clone())
@@ -163,15 +169,28 @@ macro_rules! client {
 }
 
 impl Aws {
-    client!(/// A client of EC2.
-        ec2, aws_sdk_ec2, ec2);
-    client!(/// A client of Elastic Load Balancing version 2.
-        elb, aws_sdk_elasticloadbalancingv2, elb);
+    client!(ec2_now, aws_sdk_ec2, ec2);
+    client!(elb_now, aws_sdk_elasticloadbalancingv2, elb);
     client!(/// A client of DynamoDB.
-        dynamodb, aws_sdk_dynamodb, dynamodb);
+        pub dynamodb, aws_sdk_dynamodb, dynamodb);
     #[cfg(feature = "cli")]
     client!(/// A client of Lambda, for an operator: the function never calls it.
-        lambda, aws_sdk_lambda, lambda);
+        pub lambda, aws_sdk_lambda, lambda);
+
+    /// A client of EC2.
+    pub fn ec2(&self) -> Lazy<aws_sdk_ec2::Client> {
+        self.lazily(Aws::ec2_now)
+    }
+
+    /// A client of Elastic Load Balancing version 2.
+    pub fn elb(&self) -> Lazy<aws_sdk_elasticloadbalancingv2::Client> {
+        self.lazily(Aws::elb_now)
+    }
+
+    fn lazily<C: 'static>(&self, make: fn(&Aws) -> C) -> Lazy<C> {
+        let aws = self.clone();
+        LazyLock::new(Box::new(move || make(&aws)))
+    }
 
     /// CloudWatch's GetMetricData, in JSON. Source: Amazon CloudWatch user guide, "FAQs on CloudWatch supported protocols".
     pub fn get_metric_data(&self) -> JsonOperation {

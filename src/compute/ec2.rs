@@ -10,7 +10,7 @@ use std::future::Future;
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
 
-use crate::aws::{at_once, fault, in_time};
+use crate::aws::{Lazy, at_once, fault, in_time};
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
@@ -28,9 +28,9 @@ const IDS_PER_DESCRIBE: usize = 200;
 const PAGE: i32 = 1000;
 
 /// The adapter to EC2. Each of its three calls ends within [`CALL_TIMEOUT`](crate::drive::CALL_TIMEOUT), however many instances it is for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ec2 {
-    client: aws_sdk_ec2::Client,
+    client: Lazy<aws_sdk_ec2::Client>,
 }
 
 /// A call for several instances, or for one, that did not succeed.
@@ -43,7 +43,7 @@ struct Refused {
 
 impl Ec2 {
     /// Makes no call.
-    pub fn new(client: aws_sdk_ec2::Client) -> Self {
+    pub fn new(client: Lazy<aws_sdk_ec2::Client>) -> Self {
         Ec2 { client }
     }
 

@@ -15,6 +15,8 @@ use crate::rules::{Managed, Rules, side};
 
 /// What a look found, and the route table it was read from.
 pub(super) struct Observed {
+    /// The rule as its tags are in that table.
+    pub(super) managed: Managed,
     pub(super) seen: Seen,
     pub(super) table: RouteTable,
 }
@@ -29,45 +31,47 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     ) -> Result<Observed, LedgerError> {
         let table = self.table().await?;
         // Released while this look waited for its lease: what was found before that is no reason to act.
-        let rules = Rules::new(&table, &self.settings);
-        let managed = rules.get(&managed.rule.name).ok_or(LedgerError::Lost)?;
+        let rules = self.rules_of(&table);
+        let managed = rules.get(&managed.rule.name).ok_or(LedgerError::Lost)?.clone();
         let mut seen = self
-            .observe_with(managed, record, &table, claimed(record, effort))
+            .observe_with(&managed, &rules, record, &table, claimed(record, effort))
             .await?;
         // Somebody waits: whether the rule is idle is a question for the schedule.
         if effort != Effort::Snapshot {
-            seen.counted = self.counted(managed, record, &table, &seen.routes, known).await;
+            seen.counted = self.counted(&managed, record, &table, &seen.routes, known).await;
         }
-        Ok(Observed { seen, table })
+        Ok(Observed { managed, seen, table })
     }
 
-    /// As `observe`, with the routes and their tags read now and all other claims on the machines asked for again. Returns
-    /// the rule as its tags are now; none when it is no longer managed.
+    /// As `observe`, with the routes and their tags read now and all other claims on the machines asked for again. None
+    /// when the rule is no longer managed.
     pub(super) async fn observe_before_stop(
         &self,
         name: &RuleName,
         record: &Record,
         counted: Option<Counted>,
-    ) -> Result<Option<(Managed, Observed)>, LedgerError> {
+    ) -> Result<Option<Observed>, LedgerError> {
         let before = self.ledger.load_table().await?.map(|stored| stored.table);
         let table = self.read_table(before.as_ref(), None).await?;
         let (table, read) = self.ways_before_stop(table).await?;
-        let Some(managed) = Rules::new(&table, &self.settings).get(name).cloned() else {
+        let rules = Rules::new(&table, &self.settings);
+        let Some(managed) = rules.get(name).cloned() else {
             return Ok(None);
         };
-        let mut seen = self.observe_with(&managed, record, &table, None).await?;
+        let mut seen = self.observe_with(&managed, &rules, record, &table, None).await?;
         seen.counted = counted;
         match read.and(self.ways_here(&table).await) {
             Ok(here) => add_ways(&mut seen, |machine| here.get(machine).cloned()),
             // Without an answer nobody can tell that the machines are not in use.
             Err(fault) => seen.health = Err(fault),
         }
-        Ok(Some((managed, Observed { seen, table })))
+        Ok(Some(Observed { managed, seen, table }))
     }
 
     async fn observe_with(
         &self,
         managed: &Managed,
+        rules: &Rules,
         record: &Record,
         table: &RouteTable,
         claimed: Option<&[ResourceId]>,
@@ -76,7 +80,6 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         if let Ok(found) = &mut seen.resources
             && claimed != Some(&machines)
         {
-            let rules = Rules::new(table, &self.settings);
             let no_longer: Vec<_> = record
                 .snapshot
                 .resources

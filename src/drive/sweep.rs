@@ -20,7 +20,7 @@ use crate::domain::table::RouteTable;
 use crate::domain::time::{Timestamp, after};
 use crate::gateway::Gateway;
 use crate::ledger::{Ledger, LedgerError};
-use crate::rules::{Managed, Rules};
+use crate::rules::Managed;
 use crate::telemetry::METRICS;
 
 /// No look is begun later than this after the beginning of a sweep. A look lasts at most as long as its lease, so what was
@@ -57,7 +57,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     pub async fn sweep(&self) -> Result<Swept, LedgerError> {
         let end = after(self.clock.now(), SWEEP);
         let table = self.table_of_tick().await?;
-        let rules = Rules::new(&table, &self.settings);
+        let rules = self.rules_of(&table);
         let all: Vec<&Managed> = rules.iter().collect();
         let names: Vec<RuleName> = all.iter().map(|managed| managed.rule.name.clone()).collect();
         let records = self.ledger.load_all(&names).await?;

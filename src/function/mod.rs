@@ -104,7 +104,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
     /// The one table of answers.
     async fn answer(&self, request: &AlbRequest) -> Answer {
         let mut asked = self.asked(request);
-        let asker = who::asker(request);
+        let asker = asked.asker;
         if asker == Asker::HealthCheck {
             return Answer::new(200, "text/plain", String::new());
         }
@@ -113,11 +113,18 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Err(errors) => return pages::bad_configuration(&asked, errors),
         };
         let arrived = driver.clock.now();
-        let rules = match driver.rules().await {
-            Ok(rules) => rules,
-            Err(error) => return pages::unavailable(&asked, &error.to_string()),
+        let (waker, port, matched) = (&request.target_group, request.port(), request.as_matched());
+        // Somebody may just have made a rule that this process does not know.
+        let known = driver.recent_rules();
+        let known = known.filter(|rules| matches!(rules.find(waker, port, &matched), Found::Rule { .. }));
+        let rules = match known {
+            Some(rules) => rules,
+            None => match driver.rules().await {
+                Ok(rules) => rules,
+                Err(error) => return pages::unavailable(&asked, &error.to_string()),
+            },
         };
-        let managed = match rules.find(&request.target_group, request.port(), &request.as_matched()) {
+        let managed = match rules.find(waker, port, &matched) {
             Found::Rule { rule, .. } => rule,
             Found::Nothing => return pages::not_found(&asked),
             Found::Undecided { route, reason } => {
@@ -137,7 +144,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
             Ok(record) => record,
             Err(error) => return pages::unavailable(&asked, &error.to_string()),
         };
-        let refusal = |record: Option<&Record>| Refusal::of(driver.clock.now(), &managed.rule, record, request);
+        let refusal = |record: Option<&Record>| Refusal::of(driver.clock.now(), &managed.rule, record, request, asker);
         asked.refusal = refusal(record.as_ref());
         let somebody = matches!(asker, Asker::Browser | Asker::Program);
         let pressed = somebody && managed.rule.policy.confirm && press::is_pressed(request);

@@ -25,9 +25,9 @@ use super::refusal::Refusal;
 /// A request, and how its answer is to be written.
 pub(super) struct Asked<'r> {
     request: &'r AlbRequest,
+    pub(super) asker: Asker,
     language: Language,
     branding: &'r Branding,
-    browser: bool,
     /// The script of another origin that reads the answer.
     reader: Option<Reader<'r>>,
     /// Why it wakes nothing, if it does not.
@@ -40,9 +40,9 @@ impl<'r> Asked<'r> {
     pub(super) fn new(request: &'r AlbRequest, branding: Option<&'r Branding>) -> Self {
         Asked {
             request,
+            asker: who::asker(request),
             language: Language::from_accept_language(request.header("accept-language").unwrap_or_default()),
             branding: branding.unwrap_or(const { &Branding::NONE }),
-            browser: who::asker(request) == Asker::Browser,
             reader: Reader::of(request),
             refusal: None,
             repeat: false,
@@ -70,7 +70,7 @@ impl<'r> Asked<'r> {
 
     /// Whether the answer is shown to somebody: it is the page, or news for it.
     fn is_shown(&self) -> bool {
-        matches!(who::asker(self.request), Asker::Browser | Asker::PagePoll)
+        matches!(self.asker, Asker::Browser | Asker::PagePoll)
     }
 
     fn was_post(&self) -> bool {
@@ -111,7 +111,7 @@ impl<'r> Asked<'r> {
 
     /// For people a page, for programs a problem with this sentence.
     fn notice(&self, status: u16, phase: &str, page: impl FnOnce() -> String, sentence: &str) -> Answer {
-        let answer = if self.browser {
+        let answer = if self.asker == Asker::Browser {
             self.html(status, page())
         } else {
             let reason = self.may_know_why().then_some(sentence);

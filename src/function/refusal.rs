@@ -23,7 +23,13 @@ pub(super) struct Refusal {
 
 impl Refusal {
     /// None when the request may wake the rule. It depends on the request and on the day, not on whether the rule sleeps.
-    pub(super) fn of(now: Timestamp, rule: &Rule, record: Option<&Record>, request: &AlbRequest) -> Option<Self> {
+    pub(super) fn of(
+        now: Timestamp,
+        rule: &Rule,
+        record: Option<&Record>,
+        request: &AlbRequest,
+        asker: Asker,
+    ) -> Option<Self> {
         let name = &rule.name;
         let refused = |reason: String, advice: String| {
             Some(Refusal {
@@ -32,7 +38,7 @@ impl Refusal {
                 wake: Wake::Not,
             })
         };
-        if who::asker(request) == Asker::Nobody {
+        if asker == Asker::Nobody {
             let reason = "A monitor, a crawler, a scanner, a link preview or a prefetch wakes nothing.";
             return refused(reason.to_owned(), open(name));
         }
@@ -68,7 +74,7 @@ impl Refusal {
         }
         if rule.policy.confirm && !press::is_pressed(request) {
             let (name, value) = press::FIELD;
-            let program = who::asker(request) == Asker::Program;
+            let program = asker == Asker::Program;
             return Some(Refusal {
                 reason: program.then(|| "It wakes only when somebody presses the button on its page.".to_owned()),
                 advice: program.then(|| format!("Open it in a browser, or send a POST with the body {name}={value}.")),

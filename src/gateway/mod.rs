@@ -35,7 +35,8 @@ pub trait Gateway: Sync {
     /// listener rule that does.
     fn unwatched(&self, table: &RouteTable) -> impl Future<Output = Result<Vec<(GroupId, RouteId)>, Fault>> + Send;
 
-    /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone.
+    /// Afterwards exactly one parked rule keeps the final one of these actions alive; others of this route are gone. A
+    /// `Conflict`, and nothing done, when the route is no longer managed.
     fn park(
         &self,
         table: &RouteTable,
@@ -48,7 +49,7 @@ pub trait Gateway: Sync {
     fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> impl Future<Output = Result<(), Fault>> + Send;
 
     /// Points the route at its load balancer's waker. Re-reads it first: if its actions are no longer these,
-    /// nothing is changed and the fault is a `Conflict`. No write when it points there already.
+    /// or it is no longer managed, nothing is changed and the fault is a `Conflict`. No write when it points there already.
     fn flip_to_waker(
         &self,
         table: &RouteTable,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use proxymanager::domain::rule::{GroupId, ResourceId, RuleName};
 use proxymanager::domain::seen::{Stimulus, Wanted};
-use proxymanager::drive::{Driver, Effort};
+use proxymanager::drive::{Driver, Effort, Recent};
 use proxymanager::ledger::Ledger;
 use proxymanager::local::world::{Effect, Failure, Power};
 use proxymanager::rules::{Managed, RuleSettings, Rules};
@@ -55,6 +55,7 @@ impl Account {
                 clock: time.clone(),
                 settings: settings.clone(),
                 owner: owner.to_owned(),
+                recent: Recent::default(),
             })
         };
         let drivers = [driver("one"), driver("two")];

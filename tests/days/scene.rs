@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proxymanager::drive::Driver;
+use proxymanager::drive::{Driver, Recent};
 use proxymanager::rules::RuleSettings;
 
 use super::account::{Account, Shipped};
@@ -121,6 +121,7 @@ impl Scene {
             clock: self.account.time.clone(),
             settings,
             owner: "another".to_owned(),
+            recent: Recent::default(),
         }
     }
 }

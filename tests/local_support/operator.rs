@@ -20,6 +20,11 @@ pub const SPARE: &str = "spare.localhost";
 /// A wake within a minute of a stop waits out that minute.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The arguments in a line that has none with a space in it.
+pub fn words(line: &str) -> Vec<&str> {
+    line.split(' ').collect()
+}
+
 /// One site asleep and one instance that nothing leads to.
 pub async fn with_a_spare() -> Cloud {
     asleep(|config| {

@@ -21,7 +21,7 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-use crate::aws::fault;
+use crate::aws::{Lazy, fault};
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{Action, GroupId, RouteId, final_action, pointed_at_waker, with_final};
 use crate::domain::seen::GroupHealth;
@@ -36,7 +36,7 @@ const MODIFY_RULE: &str = "elasticloadbalancing:ModifyRule";
 /// The adapter to the listeners that are watched.
 #[derive(Debug)]
 pub struct Alb {
-    client: aws_sdk_elasticloadbalancingv2::Client,
+    client: Lazy<aws_sdk_elasticloadbalancingv2::Client>,
     listeners: Vec<String>,
     wakers: Vec<GroupId>,
     /// Which waker serves which load balancer, once it is known for all.
@@ -49,7 +49,11 @@ impl Alb {
     /// `listeners` are ARNs; `wakers` the waker target groups by ARN or name, one per load balancer. A single one serves
     /// every listener.
     /// Makes no call.
-    pub fn new(client: aws_sdk_elasticloadbalancingv2::Client, listeners: Vec<String>, wakers: Vec<GroupId>) -> Self {
+    pub fn new(
+        client: Lazy<aws_sdk_elasticloadbalancingv2::Client>,
+        listeners: Vec<String>,
+        wakers: Vec<GroupId>,
+    ) -> Self {
         Alb {
             client,
             listeners,
@@ -66,6 +70,23 @@ impl Alb {
         let rule = answer.rules().iter().find(|rule| rule.rule_arn() == Some(&route.0));
         let rule = rule.ok_or_else(|| not_found(DESCRIBE_RULES, route))?;
         Ok(rule.actions().iter().map(actions::from_sdk).collect())
+    }
+
+    /// Whether it is opted in by its tags as they are now.
+    async fn is_managed_now(&self, route: &RouteId) -> Result<bool, Fault> {
+        let tags = read::tags_of(&self.client, vec![route.0.clone()]).await?;
+        Ok(tags.values().any(|tags| tags.contains_key(TAG_IDLE)))
+    }
+
+    /// The table may be older than a release, after which nobody would lead the route back or delete its P.
+    async fn must_be_managed(&self, operation: &str, route: &RouteId) -> Result<(), Fault> {
+        match self.is_managed_now(route).await? {
+            true => Ok(()),
+            false => {
+                let words = format!("{route} is no longer managed");
+                Err(Fault::new(FaultKind::Conflict, operation, words))
+            }
+        }
     }
 
     /// Only the actions are sent: what is left out of ModifyRule stays as it is.
@@ -119,14 +140,14 @@ impl Gateway for Alb {
 
     async fn park(&self, table: &RouteTable, route: &RouteId, actions: &[Action]) -> Result<(), Fault> {
         let backend = self.backend(park::CREATE_RULE, route, actions)?;
+        self.must_be_managed(park::CREATE_RULE, route).await?;
         self.park_action(table, route, backend).await
     }
 
     async fn unpark(&self, parked: &ListenerRule, route: &RouteId) -> Result<(), Fault> {
         match self.actions_of(route).await {
             Ok(current) => {
-                let tags = read::tags_of(&self.client, vec![route.0.clone()]).await?;
-                if tags.values().any(|tags| tags.contains_key(TAG_IDLE)) {
+                if self.is_managed_now(route).await? {
                     let words = format!("{route} is managed again");
                     return Err(Fault::new(FaultKind::Conflict, MODIFY_RULE, words));
                 }
@@ -158,6 +179,7 @@ impl Gateway for Alb {
             return Err(conflict(words));
         }
         self.backend(MODIFY_RULE, route, &current)?;
+        self.must_be_managed(MODIFY_RULE, route).await?;
         self.write(route, &pointed_at_waker(&current, waker)).await
     }
 

@@ -85,11 +85,21 @@ fn rules(rules: &[String]) -> (&'static str, Answer) {
     ("Action=DescribeRules", answer("DescribeRules", &inner))
 }
 
+/// Which rule each of these parks.
 fn tags(of: &[(&str, &str)]) -> (&'static str, Answer) {
-    let described = of.iter().map(|(arn, parks)| {
+    tagged(TAG_PARKS, of)
+}
+
+/// R is opted in.
+fn managed() -> (&'static str, Answer) {
+    tagged(TAG_IDLE, &[(R, "1h")])
+}
+
+fn tagged(key: &str, of: &[(&str, &str)]) -> (&'static str, Answer) {
+    let described = of.iter().map(|(arn, value)| {
         format!(
-            "<member><ResourceArn>{arn}</ResourceArn><Tags><member><Key>{TAG_PARKS}</Key><Value>{parks}</Value></member>\
-             </Tags></member>"
+            "<member><ResourceArn>{arn}</ResourceArn><Tags><member><Key>{key}</Key><Value>{value}</Value></member></Tags>\
+             </member>"
         )
     });
     let inner = format!("<TagDescriptions>{}</TagDescriptions>", described.collect::<String>());
@@ -110,6 +120,7 @@ async fn park(wire: &Wire) -> Result<(), Fault> {
 #[tokio::test]
 async fn a_lost_answer_to_create_rule_makes_no_second_copy() {
     let wire = Wire::new(vec![
+        managed(),
         rules(&[r("arn:backend")]),
         ("Action=CreateRule", Answer::Lost),
         // The SDK sends it again, and finds the priority taken by itself.
@@ -124,6 +135,7 @@ async fn a_lost_answer_to_create_rule_makes_no_second_copy() {
 #[tokio::test]
 async fn a_taken_priority_is_passed_over_even_if_the_next_look_is_stale() {
     let wire = Wire::new(vec![
+        managed(),
         rules(&[r("arn:backend")]),
         ("Priority=50000", Answer::elb_error("PriorityInUse", "in use")),
         rules(&[r("arn:backend")]),
@@ -133,7 +145,8 @@ async fn a_taken_priority_is_passed_over_even_if_the_next_look_is_stale() {
     assert_eq!(wire.left(), Vec::<String>::new());
 
     let in_use = Answer::elb_error("PriorityInUse", "in use");
-    let mut script = vec![("Action=CreateRule", in_use); 20];
+    let mut script = vec![managed()];
+    script.extend(vec![("Action=CreateRule", in_use); 20]);
     script.extend(vec![rules(&[r("arn:backend")]); 20]);
     let wire = Wire::new(script);
     let fault = park(&wire).await.unwrap_err();
@@ -148,6 +161,7 @@ async fn a_taken_priority_is_passed_over_even_if_the_next_look_is_stale() {
 #[tokio::test]
 async fn of_two_copies_the_right_one_stays() {
     let wire = Wire::new(vec![
+        managed(),
         rules(&[
             r("arn:backend"),
             parked("arn:p1", "49999", "arn:backend"),
@@ -165,6 +179,7 @@ async fn of_two_copies_the_right_one_stays() {
 #[tokio::test]
 async fn anothers_parked_rule_is_left_alone() {
     let wire = Wire::new(vec![
+        managed(),
         rules(&[r("arn:backend"), parked(P, "50000", "arn:backend")]),
         tags(&[(P, "arn:another")]),
         ("Priority=49999", answer("CreateRule", "")),
@@ -176,6 +191,7 @@ async fn anothers_parked_rule_is_left_alone() {
 #[tokio::test]
 async fn a_copy_that_is_deleted_under_us_is_made_again() {
     let wire = Wire::new(vec![
+        managed(),
         rules(&[r("arn:backend"), parked(P, "50000", "arn:old")]),
         tags(&[(P, R)]),
         ("Action=ModifyRule", Answer::elb_error("RuleNotFound", "gone")),
@@ -217,6 +233,7 @@ async fn a_flip_whose_answer_was_lost_is_done_once() {
     let (route, original) = (RouteId(R.to_owned()), forward("arn:backend"));
     let wire = Wire::new(vec![
         rules(&[r("arn:backend")]),
+        managed(),
         ("Action=ModifyRule", Answer::Lost),
         done("ModifyRule"),
         rules(&[r(WAKER)]),
@@ -239,6 +256,26 @@ async fn a_flip_whose_answer_was_lost_is_done_once() {
             .iter()
             .all(|write| !write.contains("Conditions") && !write.contains("Transforms"))
     );
+}
+
+#[tokio::test]
+async fn what_was_released_meanwhile_is_neither_parked_nor_flipped() {
+    let (route, original) = (RouteId(R.to_owned()), forward("arn:backend"));
+    let wire = Wire::new(vec![
+        tagged("team", &[(R, "shop")]),
+        rules(&[r("arn:backend")]),
+        tagged("team", &[(R, "shop")]),
+    ]);
+    let alb = alb(&wire.aws());
+    let parked = alb.park(&table(), &route, &original).await;
+    let flipped = alb.flip_to_waker(&table(), &route, &original).await;
+    for outcome in [parked, flipped] {
+        assert_eq!(outcome.unwrap_err().kind, FaultKind::Conflict);
+    }
+    assert_eq!(wire.left(), Vec::<String>::new());
+    for write in ["Action=CreateRule", "Action=ModifyRule"] {
+        assert_eq!(wire.asked_for(write).len(), 0);
+    }
 }
 
 #[tokio::test]
