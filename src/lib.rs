@@ -6,6 +6,8 @@
 pub mod activity;
 #[cfg(feature = "aws")]
 pub mod aws;
+#[cfg(any(feature = "local", feature = "proxy"))]
+mod child;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;

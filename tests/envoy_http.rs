@@ -53,7 +53,8 @@ async fn a_request_to_a_rule_asleep_is_judged_and_answered() {
     shop.http = vec![http("web", "Shop.example.com", machine)];
     let mut rig = Rig::new(&web(&port, &[shop.clone()])).await;
 
-    let head = "GET /a//b?c=%2F HTTP/1.1\nHost: shop.EXAMPLE.com:8080\nX-Forwarded-For: 203.0.113.9\nAccept: text/html";
+    let head = "GET /a//b?c=%2F HTTP/1.1\nHost: shop.EXAMPLE.com:8080\n\
+                X-Forwarded-For: 203.0.113.9\nX-Envoy-External-Address: 203.0.113.8\nAccept: text/html";
     let mut asked = ask(port.at, head, b"").await;
     let (request, verdict) = rig.case().await;
     assert_eq!((request.rule.0.as_str(), request.generation), ("shop", 3));
@@ -77,6 +78,20 @@ async fn a_request_to_a_rule_asleep_is_judged_and_answered() {
     );
     assert_eq!(answer.header("x-autostopping-phase"), Some("starting"));
     assert_eq!(answer.all("set-cookie").collect::<Vec<_>>(), ["a=1", "b=2"]);
+
+    // A proxy in front of ours is believed as far as one hop.
+    let mut view = web(&port, &[shop.clone()]);
+    view.edge.listeners[0].trusted_hops = 1;
+    rig.publish(&view).await;
+    let head = "GET / HTTP/1.1\nHost: shop.example.com\nX-Forwarded-For: 198.51.100.1, 203.0.113.9";
+    let mut asked = ask(port.at, head, b"").await;
+    let (request, verdict) = rig.case().await;
+    assert_eq!(
+        request.source.map(|source| source.to_string()).as_deref(),
+        Some("203.0.113.9")
+    );
+    verdict.send(page()).expect("somebody waits");
+    assert_eq!(asked.answer().await.status(), 503);
 
     // Who leaves is not waited for.
     let asked = ask(port.at, "GET / HTTP/1.1\nHost: shop.example.com", b"").await;
@@ -135,7 +150,7 @@ async fn a_websocket_opened_asleep_comes_up_and_is_in_progress() {
     rig.publish(&web(&port, &[shop.clone()])).await;
     verdict.send(Verdict::Go).expect("somebody waits");
     let (answer, mut socket) = asked.upgraded().await;
-    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.status(), 101, "{answer:?}");
     echo(&mut socket, "over the socket").await;
     until("the load reports name it", async || {
         let loads = rig.plane.loads();

@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use proxy_support::*;
 use proxymanager::domain::rule::{RuleName, Side};
-use proxymanager::gateway::envoy::{AccessKind, NotAcked, Ring, admin};
+use proxymanager::gateway::envoy::{AccessKind, Host, NotAcked, Ring, admin};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -80,6 +80,7 @@ async fn a_daemon_started_anew_tells_nothing_new_and_finds_who_waits() {
         "cluster_manager.cds.update_success",
     ];
     let told = [rig.counter(names[0]).await, rig.counter(names[1]).await];
+    assert!(told.iter().all(|count| *count > 0), "{told:?}");
 
     let version = rig.restart(&view).await;
     within("Envoy agrees", rig.plane.acked(version))
@@ -124,7 +125,7 @@ async fn who_may_not_connect_is_closed_and_rings_no_bell() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quiet_connection_is_in_progress_also_after_its_cluster_has_gone() {
     let (port, machine) = (port(), greeter().await);
-    let mut shop = rule("shop", 1, Side::Backend);
+    let mut shop = rule("shop.eu:1%", 1, Side::Backend);
     shop.tcp = vec![tcp(&port, machine)];
     let mut rig = Rig::new(&rules(&[shop.clone()])).await;
     let mut quiet = connect(port.at).await;
@@ -231,6 +232,7 @@ async fn three_hundred_wait_and_are_served() {
     let (port, machine) = (port(), greeter().await);
     let mut shop = rule("shop", 1, Side::Waker);
     shop.tcp = vec![tcp(&port, machine)];
+    shop.endpoints[0].host = Host::Name("localhost".to_owned());
     let mut rig = Rig::new(&rules(&[shop.clone()])).await;
     let mut waiting = Vec::new();
     for _ in 0..300 {
@@ -250,4 +252,30 @@ async fn three_hundred_wait_and_are_served() {
     }
     served.join_all().await;
     assert!(rig.signals.rings.try_recv().is_err(), "one ring for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envoy_that_is_missing_strange_or_too_old_is_named() {
+    use proxymanager::gateway::envoy::process::{NoEnvoy, version};
+    use std::os::unix::fs::PermissionsExt;
+
+    let ours = version(&program()).await.expect("the one of the tests");
+    let rig = Rig::new(&rules(&[])).await;
+    assert_eq!(rig.plane.envoy_version(), Some(ours), "Envoy says the same of itself");
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("envoy");
+    let missing = version(&path).await.expect_err("not there");
+    assert!(matches!(missing, NoEnvoy::Missing { .. }), "{missing}");
+    for (says, words) in [
+        (
+            "envoy  version: 0123/1.19.5/Clean/RELEASE/BoringSSL",
+            "is Envoy 1.19.5;",
+        ),
+        ("", "does not say"),
+    ] {
+        std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let error = version(&path).await.expect_err("no good").to_string();
+        assert!(error.contains(words) && error.contains("1.36 or later"), "{error}");
+    }
 }

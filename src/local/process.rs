@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::log::Log;
+use crate::child::die_with_us;
 
 /// The process groups that are alive, so that all can be killed at once whoever owns them.
 #[derive(Debug, Clone, Default)]
@@ -147,19 +148,6 @@ impl Drop for Program {
         self.processes.alive().groups.remove(&self.group.0);
     }
 }
-
-/// The kernel kills the program when we are killed without a chance to do it ourselves. Other systems than Linux have
-/// nothing like it.
-#[cfg(target_os = "linux")]
-fn die_with_us(command: &mut Command) {
-    // SAFETY: prctl is async-signal-safe and touches nothing but the new process.
-    unsafe {
-        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(io::Error::from));
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn die_with_us(_: &mut Command) {}
 
 async fn copy_lines(name: String, from: impl AsyncRead + Unpin, log: Arc<Log>) {
     let mut lines = BufReader::new(from).split(b'\n');

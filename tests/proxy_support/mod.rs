@@ -30,7 +30,7 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
-/// A port of ours that Envoy may share: we are bound to it and do not listen.
+/// A port of ours that another may listen on: we are bound to it and do not listen.
 pub struct Port {
     _kept: TcpSocket,
     pub at: SocketAddr,
@@ -38,7 +38,9 @@ pub struct Port {
 
 pub fn port() -> Port {
     let socket = TcpSocket::new_v4().expect("a socket");
+    // As Envoy, and as tokio.
     socket.set_reuseport(true).expect("SO_REUSEPORT");
+    socket.set_reuseaddr(true).expect("SO_REUSEADDR");
     socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a port");
     let at = socket.local_addr().expect("an address");
     Port { _kept: socket, at }
@@ -68,7 +70,7 @@ pub struct Rig {
     pub signals: Signals,
     pub cases: mpsc::UnboundedReceiver<Case>,
     pub envoy: Envoy,
-    usage: SocketAddr,
+    usage: Port,
 }
 
 pub fn program() -> PathBuf {
@@ -77,30 +79,31 @@ pub fn program() -> PathBuf {
     path
 }
 
-async fn plane(xds: &Path, usage: SocketAddr) -> (Plane, Signals, mpsc::UnboundedReceiver<Case>) {
+type Begun = (Plane, Signals, mpsc::UnboundedReceiver<Case>);
+
+async fn begin(xds: &Path, usage: SocketAddr) -> std::io::Result<Begun> {
     let (sender, cases) = mpsc::unbounded_channel();
     let places = Places {
         xds: xds.to_owned(),
         usage,
         load_interval: Duration::from_millis(200),
     };
-    let (plane, signals) = Plane::start(places, Asks(sender), SystemClock)
-        .await
-        .expect("the sockets");
-    (plane, signals, cases)
+    let (plane, signals) = Plane::start(places, Asks(sender), SystemClock).await?;
+    Ok((plane, signals, cases))
 }
 
 impl Rig {
     /// With Envoy connected and this view in use.
     pub async fn new(view: &View) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
-        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let (plane, signals, cases) = plane(&folder.path().join("xds.sock"), nowhere).await;
-        let usage = plane.usage_address();
+        let usage = port();
+        let (plane, signals, cases) = begin(&folder.path().join("xds.sock"), usage.at)
+            .await
+            .expect("the sockets");
         plane.publish(view);
         let bootstrap = Bootstrap {
             xds: folder.path().join("xds.sock"),
-            usage,
+            usage: plane.usage_address(),
             admin: folder.path().join("admin.sock"),
             node: "test".to_owned(),
             max_heap: 1 << 30,
@@ -145,17 +148,17 @@ impl Rig {
 
     /// The daemon ends and another begins, with the same sockets.
     pub async fn restart(&mut self, view: &View) -> Version {
-        let (plane, signals, cases) = {
-            let xds = self.folder.path().join("xds.sock");
-            let spare = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            let (spare, _, _) = plane(&self.folder.path().join("spare.sock"), spare).await;
-            drop(std::mem::replace(&mut self.plane, spare));
-            loop {
-                // The old one's port is closed a moment later.
-                if TcpListener::bind(self.usage).await.is_ok() {
-                    break plane(&xds, self.usage).await;
-                }
-                tokio::task::yield_now().await;
+        let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let (none, ..) = begin(&self.folder.path().join("none.sock"), nowhere)
+            .await
+            .expect("the sockets");
+        drop(std::mem::replace(&mut self.plane, none));
+        let (plane, signals, cases) = loop {
+            match begin(&self.folder.path().join("xds.sock"), self.usage.at).await {
+                Ok(begun) => break begun,
+                // The old one lets go of its port a moment later.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
             }
         };
         (self.plane, self.signals, self.cases) = (plane, signals, cases);
@@ -181,7 +184,7 @@ impl Rig {
         let mut stream = tokio::net::UnixStream::connect(self.admin())
             .await
             .expect("the admin socket");
-        let request = format!("GET {path} HTTP/1.0\r\nhost: envoy\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("read");

@@ -96,9 +96,9 @@ impl Asked {
         within("an answer", whole(&mut self.0)).await.expect("an answer")
     }
 
-    /// The answer to an upgrade has no body; what follows is no HTTP.
+    /// What follows an upgrade is no HTTP.
     pub async fn upgraded(mut self) -> (Message, TcpStream) {
-        let answer = within("an answer", head(&mut self.0)).await.expect("an answer");
+        let answer = self.answer().await;
         (answer, self.0.into_inner())
     }
 }

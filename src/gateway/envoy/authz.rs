@@ -20,6 +20,9 @@ use super::snapshot::CONTEXT;
 use super::view::{CheckedRequest, Verdict};
 use super::wire::socket_of;
 
+/// Envoy's word for the client as the listener's trusted hops let it be known; what a client says by this name is replaced.
+const CLIENT: &str = "x-envoy-external-address";
+
 /// The service.
 pub struct Court<J> {
     pub hub: Arc<Hub>,
@@ -46,8 +49,9 @@ impl<J: Judge> Authorization for Court<J> {
 
 fn read(attributes: AttributeContext) -> Option<CheckedRequest> {
     let cluster = ClusterName::parse(attributes.context_extensions.get(CONTEXT)?)?;
-    let source = socket_of(attributes.source.as_ref().and_then(|source| source.address.as_ref()));
     let http = attributes.request?.http?;
+    let source = http.headers.get(CLIENT).and_then(|address| address.parse().ok());
+    let peer = || socket_of(attributes.source.as_ref()?.address.as_ref()).map(|peer| peer.ip());
     Some(CheckedRequest {
         rule: cluster.rule,
         generation: cluster.generation,
@@ -61,7 +65,7 @@ fn read(attributes: AttributeContext) -> Option<CheckedRequest> {
             .into_iter()
             .filter(|(name, _)| !name.starts_with(':'))
             .collect(),
-        source: source.map(|source| source.ip()),
+        source: source.or_else(peer),
     })
 }
 

@@ -1,5 +1,6 @@
 //! What the streams of one Envoy share.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,7 @@ use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
 use crate::domain::time::Timestamp;
 
-/// Names on the doorbell's stream of which Envoy is told that they will not come.
+/// Names asked for at the doorbell of which Envoy is told that they will not come.
 pub type Gone = Vec<String>;
 
 pub struct Hub {
@@ -35,9 +36,12 @@ struct State {
     streams: u64,
     /// The newest stream; an older one has been given up by Envoy, if it has not noticed itself.
     stream: Option<(u64, Session)>,
+    /// What the Envoy on it says it is.
+    envoy: Option<String>,
     doorbell: Doorbell,
-    bells: u64,
-    bell: Option<(u64, mpsc::UnboundedSender<Gone>)>,
+    bell: u64,
+    /// The doorbell's streams. Listeners whose doorbell is the same share one, but Envoy promises nothing of the kind.
+    bells: BTreeMap<u64, mpsc::UnboundedSender<Gone>>,
     book: Book,
     ports: Ports,
 }
@@ -130,6 +134,11 @@ impl Hub {
             .unwrap_or_default()
     }
 
+    pub fn envoy(&self) -> Option<String> {
+        let state = self.state();
+        state.stream.as_ref().and(state.envoy.clone())
+    }
+
     pub fn connected(&self) -> bool {
         self.state().stream.is_some()
     }
@@ -144,6 +153,14 @@ impl Hub {
         drop(state);
         self.happen();
         id
+    }
+
+    /// Envoy introduces itself.
+    pub fn meet(&self, id: u64, envoy: Option<String>) {
+        let mut state = self.state();
+        if state.stream.as_ref().is_some_and(|(current, _)| *current == id) {
+            state.envoy = envoy;
+        }
     }
 
     /// Whether the stream is still the one.
@@ -181,14 +198,17 @@ impl Hub {
         self.happen();
     }
 
-    /// A new doorbell. Listeners with the same doorbell share one stream, so a newer one stands for an older.
+    /// A new stream of the doorbell.
     pub fn hang(&self) -> (u64, mpsc::UnboundedReceiver<Gone>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut state = self.state();
-        state.bells += 1;
-        state.doorbell.open();
-        state.bell = Some((state.bells, sender));
-        (state.bells, receiver)
+        if state.bells.is_empty() {
+            state.doorbell.open();
+        }
+        state.bell += 1;
+        let id = state.bell;
+        state.bells.insert(id, sender);
+        (id, receiver)
     }
 
     pub fn rung(&self, names: Vec<String>) {
@@ -197,10 +217,7 @@ impl Hub {
     }
 
     pub fn unhang(&self, id: u64) {
-        let mut state = self.state();
-        if state.bell.as_ref().is_some_and(|(current, _)| *current == id) {
-            state.bell = None;
-        }
+        self.state().bells.remove(&id);
     }
 
     pub fn with_book<T>(&self, what: impl FnOnce(&mut Book) -> T) -> T {
@@ -224,11 +241,11 @@ impl Hub {
         }
         state.settled = version;
         let gone = state.doorbell.in_vain();
-        if let Some((_, bell)) = &state.bell
-            && !gone.is_empty()
-        {
-            // The stream may be ending.
-            let _ = bell.send(gone);
+        if !gone.is_empty() {
+            for bell in state.bells.values() {
+                // The stream may be ending.
+                let _ = bell.send(gone.clone());
+            }
         }
         true
     }

@@ -129,24 +129,28 @@ impl LoadReportingService for Reports {
         request: Request<Streaming<LoadStatsRequest>>,
     ) -> Result<Response<Answers>, Status> {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let (hub, interval) = (Arc::clone(&self.hub), self.interval);
+        let wish = LoadStatsResponse {
+            send_all_clusters: true,
+            load_reporting_interval: duration(self.interval),
+            ..Default::default()
+        };
+        let hub = Arc::clone(&self.hub);
         tokio::spawn(async move {
             let id = hub.with_book(Book::open);
-            follow(&hub, request.into_inner(), &sender, interval).await;
+            // The receiver is in the answer that is returned below.
+            let _ = sender.send(Ok(wish));
+            follow(&hub, request.into_inner()).await;
             let now = hub.now();
             hub.with_book(|book| book.close(id, now));
+            drop(sender);
         });
         Ok(Response::new(stream_of(receiver)))
     }
 }
 
-/// Each report is answered: only an answer makes Envoy count the clusters that have come since.
-async fn follow(
-    hub: &Hub,
-    mut reports: Streaming<LoadStatsRequest>,
-    answers: &mpsc::UnboundedSender<Result<LoadStatsResponse, Status>>,
-    interval: Duration,
-) {
+/// Envoy is told once what to report, and goes on by itself. A cluster that has come since is counted from the next report on:
+/// what began and ended in it before that is in none.
+async fn follow(hub: &Hub, mut reports: Streaming<LoadStatsRequest>) {
     loop {
         let message = tokio::select! {
             message = reports.message() => message,
@@ -156,14 +160,6 @@ async fn follow(
         let report: Report = message.cluster_stats.iter().map(read).collect();
         let now = hub.now();
         hub.with_book(|book| book.report(now, &report));
-        let answer = LoadStatsResponse {
-            send_all_clusters: true,
-            load_reporting_interval: duration(interval),
-            ..Default::default()
-        };
-        if answers.send(Ok(answer)).is_err() {
-            return;
-        }
     }
 }
 

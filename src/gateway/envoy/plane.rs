@@ -130,6 +130,12 @@ impl Plane {
         self.hub.connected()
     }
 
+    /// The version of the Envoy that is connected, such as `1.40.0`; to be judged by
+    /// [`process::new_enough`](super::process::new_enough).
+    pub fn envoy_version(&self) -> Option<String> {
+        self.hub.envoy()
+    }
+
     /// What has been reported in the last 25 hours.
     pub fn loads(&self) -> Loads {
         self.hub.with_book(|book| book.read())

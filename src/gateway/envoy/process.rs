@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::wire::{CONTROL, USAGE};
+use crate::child::die_with_us;
 
 /// Older ones pause no TCP connection until its cluster comes, or keep what they are told differently.
 pub const OLDEST: (u32, u32) = (1, 36);
@@ -169,22 +170,23 @@ pub async fn version(path: &Path) -> Result<String, NoEnvoy> {
     let Some(version) = said_version(&said) else {
         return Err(NoEnvoy::Unknown { path, said });
     };
-    match numbers(&version) {
-        Some(numbers) if numbers >= OLDEST => Ok(version),
-        Some(_) => Err(NoEnvoy::TooOld { path, version }),
+    match new_enough(&version) {
+        Some(true) => Ok(version),
+        Some(false) => Err(NoEnvoy::TooOld { path, version }),
         None => Err(NoEnvoy::Unknown { path, said }),
     }
+}
+
+/// Whether this version is at least the [`OLDEST`]; nothing when it is no version.
+pub fn new_enough(version: &str) -> Option<bool> {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    Some((parts.next()??, parts.next()??) >= OLDEST)
 }
 
 /// `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
 fn said_version(said: &str) -> Option<String> {
     let (_, rest) = said.split_once("version: ")?;
     Some(rest.split('/').nth(1)?.to_owned())
-}
-
-fn numbers(version: &str) -> Option<(u32, u32)> {
-    let mut parts = version.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// An Envoy that is our child, in a process group of its own. Dropped, it is killed.
@@ -214,6 +216,7 @@ impl Envoy {
             .process_group(0)
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        die_with_us(&mut command);
         let child = command.spawn().map_err(|error| NoEnvoy::Missing {
             path: path.to_owned(),
             error,
@@ -261,8 +264,11 @@ mod tests {
     fn the_version_is_read_from_what_envoy_says() {
         let said = "/usr/bin/envoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE/BoringSSL";
         assert_eq!(said_version(said).as_deref(), Some("1.40.0"));
-        assert_eq!(numbers("1.40.0"), Some((1, 40)));
-        assert!(numbers("1.9.1") < Some(OLDEST) && numbers("2.0.0") > Some(OLDEST));
+        let judged = ["1.36.0", "1.40.0", "2.0.0", "1.9.1", "1.35.9", "one.two", ""].map(new_enough);
+        assert_eq!(
+            judged,
+            [Some(true), Some(true), Some(true), Some(false), Some(false), None, None]
+        );
         assert_eq!(said_version("GNU bash, version 5"), None);
     }
 }

@@ -1,5 +1,6 @@
 //! The sockets: resources, doorbell and held requests on a Unix socket, load reports and access logs on a port.
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 use envoy_types::pb::envoy::service::accesslog::v3::access_log_service_server::AccessLogServiceServer;
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use envoy_types::pb::envoy::service::cluster::v3::cluster_discovery_service_server::{
@@ -144,7 +146,10 @@ async fn converse(
         }
         tokio::select! {
             message = incoming.message() => {
-                let Ok(Some(message)) = message else { return };
+                let Ok(Some(mut message)) = message else { return };
+                if let Some(node) = message.node.take() {
+                    hub.meet(id, version(node));
+                }
                 if let Some(kind) = Kind::of(&message.type_url)
                     && !hub.receive(id, kind, said(message))
                 {
@@ -153,6 +158,18 @@ async fn converse(
             }
             _ = happened.changed() => {}
             () = hub.closed() => return,
+        }
+    }
+}
+
+/// As `1.40.0`.
+fn version(node: Node) -> Option<String> {
+    match node.user_agent_version_type? {
+        UserAgentVersionType::UserAgentVersion(version) => Some(version),
+        UserAgentVersionType::UserAgentBuildVersion(build) => {
+            let version = build.version?;
+            let numbers = [version.major_number, version.minor_number, version.patch];
+            Some(numbers.map(|number| number.to_string()).join("."))
         }
     }
 }
@@ -205,14 +222,20 @@ impl ClusterDiscoveryService for Control {
         tokio::spawn(async move {
             let (id, mut gone) = hub.hang();
             let mut incoming = request.into_inner();
+            let mut asked = BTreeSet::new();
             loop {
                 tokio::select! {
                     message = incoming.message() => {
                         let Ok(Some(message)) = message else { break };
+                        asked.extend(message.resource_names_subscribe.iter().cloned());
                         hub.rung(message.resource_names_subscribe);
                     }
                     names = gone.recv() => {
-                        let Some(names) = names else { break };
+                        let Some(mut names) = names else { break };
+                        names.retain(|name| asked.remove(name));
+                        if names.is_empty() {
+                            continue;
+                        }
                         let answer = DeltaDiscoveryResponse {
                             type_url: Kind::Cluster.type_url().to_owned(),
                             nonce: "gone".to_owned(),

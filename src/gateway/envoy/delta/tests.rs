@@ -250,7 +250,20 @@ impl World {
             return;
         };
         let before = self.envoy.names(Kind::Cluster);
+        let leading = matches!(told.kind, Kind::Listener | Kind::Route).then(|| told.resources.clone());
         let said = self.envoy.told(told);
+        for (name, resource) in leading.into_iter().flatten() {
+            for cluster in &resource.refers {
+                let there = |kind| self.envoy.has.get(&kind).is_some_and(|has| has.contains_key(cluster));
+                let bad = version_of("bad");
+                let wanted = wanted.as_ref().and_then(|wanted| wanted.get(Kind::Cluster, cluster));
+                let expected = wanted.is_some_and(|wanted| wanted.version != bad);
+                assert!(
+                    !expected || there(Kind::Cluster) && there(Kind::Endpoints),
+                    "{name} leads to {cluster} before that is there"
+                );
+            }
+        }
         let after = self.envoy.names(Kind::Cluster);
         for gone in before.difference(&after) {
             assert!(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::cluster::v3::{
     CircuitBreakers, Cluster, OutlierDetection, UpstreamConnectionOptions,
     circuit_breakers::Thresholds,
-    cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, EdsClusterConfig, LbPolicy},
+    cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
 };
 use envoy_types::pb::envoy::config::core::v3::{
     HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions, RoutingPriority,
@@ -128,6 +128,8 @@ fn put(
     if named {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
         cluster.load_assignment = Some(assignment);
+        // Most networks in AWS have no IPv6.
+        cluster.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
     } else {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
         cluster.eds_cluster_config = Some(EdsClusterConfig {
