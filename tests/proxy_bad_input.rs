@@ -20,17 +20,29 @@ fn refused(place: &Place, words: &[&str]) -> (i32, String) {
 #[test]
 fn a_configuration_that_cannot_be_used_is_told_line_by_line() {
     let place = Place::new();
-    place.write("config.toml", "proxyport = 1\nlisten = \"here\"\nauthToken = \"s3cret\"\n[tls\n");
+    place.write(
+        "config.toml",
+        "proxyport = 1\nlisten = \"here\"\nauthToken = \"s3cret\"\n[tls\n",
+    );
     let (code, said) = refused(&place, &["proxy"]);
     assert_eq!(code, 64, "{said}");
     assert!(said.contains("config.toml:4: "), "{said}");
-    place.write("config.toml", "proxyport = 1\nlisten = \"here\"\nauthToken = \"s3cret\"\n");
+    place.write(
+        "config.toml",
+        "proxyport = 1\nlisten = \"here\"\nauthToken = \"s3cret\"\n",
+    );
     let (code, said) = refused(&place, &["proxy"]);
     assert_eq!(code, 64);
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
-    assert!(lines[0].ends_with("config.toml:1: proxyport is unknown: proxyPort is probably meant"), "{said}");
-    assert!(lines[1].contains("config.toml:2: listen = \"here\" cannot be used; allowed: IP addresses"), "{said}");
+    assert!(
+        lines[0].ends_with("config.toml:1: proxyport is unknown: proxyPort is probably meant"),
+        "{said}"
+    );
+    assert!(
+        lines[1].contains("config.toml:2: listen = \"here\" cannot be used; allowed: IP addresses"),
+        "{said}"
+    );
     assert!(!said.contains("s3cret"));
     std::fs::remove_file(place.path("config.toml")).unwrap();
     let (code, said) = refused(&place, &["proxy"]);
@@ -44,7 +56,10 @@ fn what_keeps_a_daemon_from_beginning_is_named() {
     let (code, said) = refused(&place, &["proxy", "list"]);
     assert!(code == 1 && said.contains("the proxy cannot be reached at"), "{said}");
     let (code, said) = refused(&place, &["proxy"]);
-    assert!(code == 1 && said.contains("usageTrackingPort = 0 needs --envoy"), "{said}");
+    assert!(
+        code == 1 && said.contains("usageTrackingPort = 0 needs --envoy"),
+        "{said}"
+    );
     let (code, said) = refused(&place, &["proxy", "--envoy", "/nowhere/envoy"]);
     assert!(code == 1 && said.contains("/nowhere/envoy"), "{said}");
     let (code, said) = refused(&place, &["proxy", "--envoy", "/bin/true"]);
@@ -52,20 +67,37 @@ fn what_keeps_a_daemon_from_beginning_is_named() {
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let config = place.config("usageTrackingPort = 0").replace("proxyPort = 0", &format!("proxyPort = {port}"));
+    let config = place
+        .config("usageTrackingPort = 0")
+        .replace("proxyPort = 0", &format!("proxyPort = {port}"));
     place.write("config.toml", &config);
     let (code, said) = refused(&place, &["proxy", "--envoy", &envoy]);
-    assert!(code == 1 && said.contains(&format!("proxyPort: 127.0.0.1:{port} cannot be had")), "{said}");
+    assert!(
+        code == 1 && said.contains(&format!("proxyPort: 127.0.0.1:{port} cannot be had")),
+        "{said}"
+    );
 
-    place.write("config.toml", &place.config("usageTrackingPort = 0\n[[tls]]\ncertificate = \"no.pem\"\nkey = \"no.key\""));
+    place.write(
+        "config.toml",
+        &place.config("usageTrackingPort = 0\n[[tls]]\ncertificate = \"no.pem\"\nkey = \"no.key\""),
+    );
     let (code, said) = refused(&place, &["proxy", "--envoy", &envoy]);
-    assert!(code == 1 && said.contains("[[tls]]") && said.contains("no.pem"), "{said}");
+    assert!(
+        code == 1 && said.contains("[[tls]]") && said.contains("no.pem"),
+        "{said}"
+    );
 
     place.write("config.toml", &place.config("usageTrackingPort = 0"));
     let _daemon = place.start();
     let (code, said) = refused(&place, &["proxy", "--envoy", &envoy]);
-    assert!(code == 1 && said.contains("is in use by another proxymanager"), "{said}");
-    let rights = std::fs::metadata(place.path("control.sock")).unwrap().permissions().mode();
+    assert!(
+        code == 1 && said.contains("is in use by another proxymanager"),
+        "{said}"
+    );
+    let rights = std::fs::metadata(place.path("control.sock"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(rights & 0o777, 0o600);
 }
 
@@ -82,24 +114,52 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
     assert_eq!(before, ("50000".to_owned(), "50001".to_owned()));
     let errors = || place.ask(&["proxy", "status"])["errors"].as_array().unwrap().clone();
 
-    place.write("rules.d/a.toml", "idle = \"soon\"\nresources = \"vm-1\"\n[[tcp]]\nport = 22\n");
-    place.write("rules.d/0.toml", "idle = \"1h\"\nname = \"b\"\nresources = \"program:sleep 1\"\n[[tcp]]\nport = 1\n");
+    place.write(
+        "rules.d/a.toml",
+        "idle = \"soon\"\nresources = \"vm-1\"\n[[tcp]]\nport = 22\n",
+    );
+    place.write(
+        "rules.d/0.toml",
+        "idle = \"1h\"\nname = \"b\"\nresources = \"program:sleep 1\"\n[[tcp]]\nport = 1\n",
+    );
     place.until("told", || errors().len() == 3);
-    let told = errors().iter().map(|error| error.as_str().unwrap().to_owned()).collect::<Vec<_>>().join("\n");
-    assert!(told.contains("a.toml:1: idle = \"soon\" cannot be used; allowed: a duration with its unit"), "{told}");
+    let told = errors()
+        .iter()
+        .map(|error| error.as_str().unwrap().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n");
+    assert!(
+        told.contains("a.toml:1: idle = \"soon\" cannot be used; allowed: a duration with its unit"),
+        "{told}"
+    );
     assert!(told.contains("a.toml:2: resources = \"vm-1\" cannot be used"), "{told}");
-    assert!(told.contains("0.toml: the name b is in ") && told.contains("b.toml already"), "{told}");
+    assert!(
+        told.contains("0.toml: the name b is in ") && told.contains("b.toml already"),
+        "{told}"
+    );
     assert_eq!(ports(), before);
     let (status, page) = daemon.get("/metrics");
-    assert!(status == 200 && page.contains("proxymanager_rule_file_errors 3\n"), "{page}");
+    assert!(
+        status == 200 && page.contains("proxymanager_rule_file_errors 3\n"),
+        "{page}"
+    );
 
     std::fs::remove_file(place.path("rules.d/0.toml")).unwrap();
     std::fs::remove_file(place.path("rules.d/a.toml")).unwrap();
     place.rule("c", "sleep 600; false", machine, "other");
-    place.until("healed", || errors().is_empty() && place.run(&["proxy", "status", "c"]).status.success());
-    assert_eq!((place.port("b"), place.port("c").as_str()), (before.1, "50002"), "a freed port is given away last");
+    place.until("healed", || {
+        errors().is_empty() && place.run(&["proxy", "status", "c"]).status.success()
+    });
+    assert_eq!(
+        (place.port("b"), place.port("c").as_str()),
+        (before.1, "50002"),
+        "a freed port is given away last"
+    );
     let (code, said) = refused(&place, &["proxy", "wake", "a"]);
-    assert!(code == 1 && said.contains("there is no rule \"a\". The rules are: b, c"), "{said}");
+    assert!(
+        code == 1 && said.contains("there is no rule \"a\". The rules are: b, c"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -112,11 +172,17 @@ fn the_status_page_tells_and_takes_no_orders() {
     assert_eq!(daemon.get("/readyz"), (200, "ready\n".to_owned()));
     let (_, report) = daemon.get("/");
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    assert_eq!((&report["account"], &report["rules"][0]["phase"]), (&"acc-1".into(), &"asleep".into()));
+    assert_eq!(
+        (&report["account"], &report["rules"][0]["phase"]),
+        (&"acc-1".into(), &"asleep".into())
+    );
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut page = agent.get(&daemon.url).header("accept", "text/html").call().unwrap();
     let page = page.body_mut().read_to_string().unwrap();
-    assert!(page.contains("Proxy ap-1 of account acc-1") && page.contains("asleep"), "{page}");
+    assert!(
+        page.contains("Proxy ap-1 of account acc-1") && page.contains("asleep"),
+        "{page}"
+    );
     let answer = agent.post(format!("{}/rules/a/wake", daemon.url)).send_empty().unwrap();
     assert_eq!(answer.status().as_u16(), 404);
     assert_eq!(place.status("a")["phase"], "asleep");

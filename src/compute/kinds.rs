@@ -10,12 +10,14 @@ use crate::domain::seen::ResourceSeen;
 use super::Compute;
 use super::ec2::Ec2;
 use super::program::{PREFIX, Programs};
+use super::rds::{self, Rds};
 
 /// What there is to start and stop. Kinds that need AWS are there when the proxy has a Region.
 #[derive(Debug, Clone)]
 pub struct Kinds {
     pub programs: Programs,
     pub ec2: Option<Arc<Ec2>>,
+    pub rds: Option<Rds>,
 }
 
 /// The kinds of resources.
@@ -23,24 +25,32 @@ pub struct Kinds {
 enum Kind {
     Program,
     Ec2,
+    Rds,
 }
 
-const ALL: [Kind; 2] = [Kind::Program, Kind::Ec2];
+const ALL: [Kind; 3] = [Kind::Program, Kind::Ec2, Kind::Rds];
 
 fn kind(id: &ResourceId) -> Kind {
-    match id.0.starts_with(PREFIX) {
-        true => Kind::Program,
-        false => Kind::Ec2,
+    match id.0.as_str() {
+        id if id.starts_with(PREFIX) => Kind::Program,
+        id if id.starts_with(rds::INSTANCE) || id.starts_with(rds::CLUSTER) => Kind::Rds,
+        _ => Kind::Ec2,
     }
 }
 
 impl Kinds {
     fn ec2(&self) -> Result<&Ec2, Fault> {
-        let words = "the proxy has no Region: set region in its configuration";
-        self.ec2
-            .as_deref()
-            .ok_or_else(|| Fault::new(FaultKind::NotFound, "ec2:DescribeInstances", words))
+        self.ec2.as_deref().ok_or_else(|| no_region("ec2:DescribeInstances"))
     }
+
+    fn rds(&self) -> Result<&Rds, Fault> {
+        self.rds.as_ref().ok_or_else(|| no_region("rds:DescribeDBInstances"))
+    }
+}
+
+fn no_region(operation: &str) -> Fault {
+    let words = "the proxy has no Region: set region in its configuration";
+    Fault::new(FaultKind::NotFound, operation, words)
 }
 
 /// The ids of each kind that is among them.
@@ -59,6 +69,7 @@ impl Compute for Kinds {
             seen.extend(match kind {
                 Kind::Program => self.programs.describe(&some).await?,
                 Kind::Ec2 => self.ec2()?.describe(&some).await?,
+                Kind::Rds => self.rds()?.describe(&some).await?,
             });
         }
         seen.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
@@ -71,6 +82,7 @@ impl Compute for Kinds {
             outcome = outcome.and(match kind {
                 Kind::Program => self.programs.start(&some).await,
                 Kind::Ec2 => self.ec2()?.start(&some).await,
+                Kind::Rds => self.rds()?.start(&some).await,
             });
         }
         outcome
@@ -82,6 +94,7 @@ impl Compute for Kinds {
             outcome = outcome.and(match kind {
                 Kind::Program => self.programs.stop(&some, how).await,
                 Kind::Ec2 => self.ec2()?.stop(&some, how).await,
+                Kind::Rds => self.rds()?.stop(&some, how).await,
             });
         }
         outcome
@@ -107,6 +120,11 @@ impl Kinds {
                         .filter_map(|id| Some((id.clone(), local_host(&id)?.to_owned()))),
                 ),
                 Kind::Ec2 => hosts.extend(self.ec2()?.addresses(&some).await?),
+                Kind::Rds => {
+                    let endpoints = self.rds()?.endpoints(&some).await?;
+                    let found = some.into_iter().zip(endpoints);
+                    hosts.extend(found.filter_map(|(id, endpoint)| Some((id, endpoint?.address))));
+                }
             }
         }
         Ok(hosts)

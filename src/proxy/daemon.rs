@@ -13,6 +13,7 @@ use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
 use crate::compute::kinds::Kinds;
 use crate::compute::program::Programs;
+use crate::compute::rds::Rds;
 use crate::config::Environment;
 use crate::config::proxy::{Certificate, ProxyConfig, ProxyLedger};
 use crate::drive::{Driver, Recent, TABLE_AGE};
@@ -98,6 +99,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let compute = Kinds {
         programs: programs.clone(),
         ec2: aws.as_ref().map(|aws| Arc::new(Ec2::new(aws.ec2()))),
+        rds: aws.as_ref().map(|aws| Rds::new(aws.rds())),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
