@@ -148,9 +148,9 @@ const pace = () => {
   const m = mood();
   if (m !== 'waking') return document.hidden ? 60 : Math.min(20, Math.max(5, state.retry_in_seconds || 20));
   const eta = state.eta_seconds;
-  if (eta > 0) { idle = 0; return Math.min(10, Math.max(2, eta / 6)); }
+  if (eta > 0) { idle = 0; return Math.min(10, Math.max(1, eta / 6)); }
   idle += 1;
-  return Math.min(15, 2 + idle / 4);
+  return Math.min(15, 1 + idle / 4);
 };
 
 const failed = () => {

@@ -244,11 +244,11 @@ impl Visitor {
         match state["eta_seconds"].as_f64() {
             Some(eta) if eta > 0.0 => {
                 self.script.idle = 0;
-                (eta / 6.0).clamp(2.0, 10.0)
+                (eta / 6.0).clamp(1.0, 10.0)
             }
             _ => {
                 self.script.idle += 1;
-                (2.0 + f64::from(self.script.idle) / 4.0).min(15.0)
+                (1.0 + f64::from(self.script.idle) / 4.0).min(15.0)
             }
         }
     }
