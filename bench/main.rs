@@ -108,6 +108,12 @@ fn starts(cloud: &Cloud, report: &mut Report) {
     report.note(&format!(
         "Python and boto3 take {ratio:.0} times as long as this function."
     ));
+    report.note(
+        "What a start executes, counted by callgrind: 1.5 million instructions, 0.4 million of them in hello world as well. \
+         Of the rest, 0.7 million read the five root certificates, 0.4 million the list of AWS's partitions for DynamoDB's \
+         client, and 0.3 million relocate a program of 7 MB, whose pages are also what most of the page faults are for (255 \
+         against 100). The clients of EC2 and load balancing are made by the first look that needs them.",
+    );
 }
 
 /// What the page asks while somebody waits: answered from the ledger's snapshot.
@@ -160,6 +166,10 @@ fn polls(cloud: &Cloud, report: &mut Report) {
             format!("{:.1}", process.memory()),
         ]);
     }
+    report.note(
+        "By callgrind a poll is 830,000 instructions: 200,000 for the runtime API, the event and the answer, nearly all others \
+         for one read of the ledger by AWS's SDK. The route table is remembered for ten seconds.",
+    );
 }
 
 fn in_millis(duration: Duration) -> f64 {
