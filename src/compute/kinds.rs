@@ -1,56 +1,54 @@
 //! All that a rule of the proxy can run on, told apart by how its id begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
-use crate::domain::seen::ResourceSeen;
+use crate::domain::seen::{Power, ResourceSeen};
 
 use super::Compute;
 use super::ec2::Ec2;
 use super::program::{PREFIX, Programs};
-use super::rds::{self, Rds};
+use super::rds::{CLUSTER, INSTANCE, Rds};
 
 /// What there is to start and stop. Kinds that need AWS are there when the proxy has a Region.
 #[derive(Debug, Clone)]
 pub struct Kinds {
     pub programs: Programs,
-    pub ec2: Option<Arc<Ec2>>,
-    pub rds: Option<Rds>,
+    pub aws: Option<Arc<OnAws>>,
+}
+
+/// The kinds of AWS.
+#[derive(Debug)]
+pub struct OnAws {
+    pub ec2: Ec2,
+    pub rds: Rds,
 }
 
 /// The kinds of resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Program,
-    Ec2,
-    Rds,
+    Database,
+    Machine,
 }
 
-const ALL: [Kind; 3] = [Kind::Program, Kind::Ec2, Kind::Rds];
+const ALL: [Kind; 3] = [Kind::Program, Kind::Database, Kind::Machine];
 
 fn kind(id: &ResourceId) -> Kind {
-    match id.0.as_str() {
-        id if id.starts_with(PREFIX) => Kind::Program,
-        id if id.starts_with(rds::INSTANCE) || id.starts_with(rds::CLUSTER) => Kind::Rds,
-        _ => Kind::Ec2,
+    let begins = |prefix| id.0.starts_with(prefix);
+    match (begins(PREFIX), begins(INSTANCE) || begins(CLUSTER)) {
+        (true, _) => Kind::Program,
+        (false, true) => Kind::Database,
+        (false, false) => Kind::Machine,
     }
 }
 
-impl Kinds {
-    fn ec2(&self) -> Result<&Ec2, Fault> {
-        self.ec2.as_deref().ok_or_else(|| no_region("ec2:DescribeInstances"))
-    }
-
-    fn rds(&self) -> Result<&Rds, Fault> {
-        self.rds.as_ref().ok_or_else(|| no_region("rds:DescribeDBInstances"))
-    }
-}
-
-fn no_region(operation: &str) -> Fault {
-    let words = "the proxy has no Region: set region in its configuration";
-    Fault::new(FaultKind::NotFound, operation, words)
+/// Where a resource is whose place needs no asking.
+pub fn local_host(id: &ResourceId) -> Option<&'static str> {
+    (kind(id) == Kind::Program).then_some("127.0.0.1")
 }
 
 /// The ids of each kind that is among them.
@@ -62,14 +60,62 @@ fn sorted(ids: &[ResourceId]) -> impl Iterator<Item = (Kind, Vec<ResourceId>)> {
     ALL.into_iter().filter_map(of)
 }
 
+impl Kinds {
+    fn aws(&self) -> Result<&OnAws, Fault> {
+        let words = "the proxy has no Region: set region in its configuration";
+        let none = || Fault::new(FaultKind::NotFound, "proxy:region", words);
+        self.aws.as_deref().ok_or_else(none)
+    }
+
+    /// The addresses of these in the network of the proxy; one that has none at present is left out.
+    ///
+    /// # Errors
+    /// When AWS cannot be asked.
+    pub async fn hosts(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
+        let mut hosts = Vec::new();
+        for (kind, some) in sorted(ids) {
+            match kind {
+                Kind::Program => {
+                    let local = |id: ResourceId| local_host(&id).map(|host| (id.clone(), host.to_owned()));
+                    hosts.extend(some.into_iter().filter_map(local));
+                }
+                Kind::Machine => hosts.extend(self.aws()?.ec2.addresses(&some).await?),
+                Kind::Database => {
+                    let endpoints = self.aws()?.rds.endpoints(&some).await?;
+                    let known = |(id, endpoint): (ResourceId, Option<_>)| Some((id, endpoint?));
+                    let found = some.into_iter().zip(endpoints).filter_map(known);
+                    hosts.extend(found.map(|(id, endpoint): (_, super::rds::Endpoint)| (id, endpoint.address)));
+                }
+            }
+        }
+        Ok(hosts)
+    }
+
+    /// The instances that have all of these tags, in the order of their ids; not what is terminated.
+    ///
+    /// # Errors
+    /// When EC2 cannot be asked.
+    pub async fn with_tags(&self, tags: &BTreeMap<String, String>) -> Result<Vec<ResourceId>, Fault> {
+        let Some(key) = tags.keys().next() else {
+            return Ok(Vec::new());
+        };
+        let mut found = self.aws()?.ec2.machines_tagged(key).await?;
+        let has = |of: &BTreeMap<String, String>| tags.iter().all(|(key, value)| of.get(key) == Some(value));
+        found.retain(|machine| machine.power != Power::Terminated && has(&machine.tags));
+        let mut ids: Vec<_> = found.into_iter().map(|machine| machine.id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+}
+
 impl Compute for Kinds {
     async fn describe(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
         let mut seen = Vec::with_capacity(ids.len());
         for (kind, some) in sorted(ids) {
             seen.extend(match kind {
                 Kind::Program => self.programs.describe(&some).await?,
-                Kind::Ec2 => self.ec2()?.describe(&some).await?,
-                Kind::Rds => self.rds()?.describe(&some).await?,
+                Kind::Database => self.aws()?.rds.describe(&some).await?,
+                Kind::Machine => self.aws()?.ec2.describe(&some).await?,
             });
         }
         seen.sort_by_key(|one| ids.iter().position(|id| *id == one.id));
@@ -81,8 +127,8 @@ impl Compute for Kinds {
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {
                 Kind::Program => self.programs.start(&some).await,
-                Kind::Ec2 => self.ec2()?.start(&some).await,
-                Kind::Rds => self.rds()?.start(&some).await,
+                Kind::Database => self.aws()?.rds.start(&some).await,
+                Kind::Machine => self.aws()?.ec2.start(&some).await,
             });
         }
         outcome
@@ -93,40 +139,10 @@ impl Compute for Kinds {
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {
                 Kind::Program => self.programs.stop(&some, how).await,
-                Kind::Ec2 => self.ec2()?.stop(&some, how).await,
-                Kind::Rds => self.rds()?.stop(&some, how).await,
+                Kind::Database => self.aws()?.rds.stop(&some, how).await,
+                Kind::Machine => self.aws()?.ec2.stop(&some, how).await,
             });
         }
         outcome
-    }
-}
-
-/// Where a resource is whose place needs no asking.
-pub fn local_host(id: &ResourceId) -> Option<&'static str> {
-    id.0.starts_with(PREFIX).then_some("127.0.0.1")
-}
-
-impl Kinds {
-    /// The addresses of these machines in the network of the proxy; one that has none at present is left out.
-    ///
-    /// # Errors
-    /// When AWS cannot be asked.
-    pub async fn hosts(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
-        let mut hosts = Vec::new();
-        for (kind, some) in sorted(ids) {
-            match kind {
-                Kind::Program => hosts.extend(
-                    some.into_iter()
-                        .filter_map(|id| Some((id.clone(), local_host(&id)?.to_owned()))),
-                ),
-                Kind::Ec2 => hosts.extend(self.ec2()?.addresses(&some).await?),
-                Kind::Rds => {
-                    let endpoints = self.rds()?.endpoints(&some).await?;
-                    let found = some.into_iter().zip(endpoints);
-                    hosts.extend(found.filter_map(|(id, endpoint)| Some((id, endpoint?.address))));
-                }
-            }
-        }
-        Ok(hosts)
     }
 }

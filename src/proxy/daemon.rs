@@ -11,14 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::aws::Aws;
 use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
-use crate::compute::kinds::Kinds;
+use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::{Certificate, ProxyConfig, ProxyLedger};
+use crate::config::proxy::{ProxyConfig, ProxyLedger};
 use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
-use crate::gateway::envoy::{self, Places, Plane, Signals};
+use crate::gateway::envoy::{Places, Plane, Signals};
 use crate::ledger::Ledger;
 use crate::ledger::dynamodb::DynamoDb;
 use crate::ledger::file::InFolder;
@@ -26,6 +26,7 @@ use crate::ledger::folder::Folder;
 use crate::rules::RuleSettings;
 use crate::wiring::owner;
 
+use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
@@ -36,6 +37,10 @@ use super::worker::ProxyDriver;
 const REPORTS: Duration = Duration::from_secs(5);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
+/// How often secrets are read again; a read is paid for.
+const SECRETS: Duration = Duration::from_secs(300);
+/// How often machines are asked for by their tags.
+const DISCOVER: Duration = Duration::from_secs(60);
 /// Connections of a listener that has changed live on for this long.
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 /// How long the start waits for Envoy to have what it is told; then it goes on without.
@@ -98,8 +103,12 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        ec2: aws.as_ref().map(|aws| Arc::new(Ec2::new(aws.ec2()))),
-        rds: aws.as_ref().map(|aws| Rds::new(aws.rds())),
+        aws: aws.as_ref().map(|aws| {
+            Arc::new(OnAws {
+                ec2: Ec2::new(aws.ec2()),
+                rds: Rds::new(aws.rds()),
+            })
+        }),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
@@ -115,10 +124,17 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
+    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
+    certificates.renew(desk.now(), true).await;
+    if !certificates.is_whole() {
+        return Err(certificates.problems().join("\n"));
+    }
+    desk.note_certificates(certificates.problems());
     front
-        .set_certificates(certificates(&config)?)
+        .set_certificates(certificates.in_use())
         .map_err(|fault| fault.sentence())?;
     desk.reload()?;
+    desk.discover().await?;
     let (plane, signals) = plane(&config, Court::new(desk.clone(), driver("proxy-request"))).await?;
     let usage = plane.usage_address();
     front.connect(plane);
@@ -138,7 +154,8 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     desk.staff();
     tokio::spawn(web::status(status, desk.clone()));
     tokio::spawn(web::control(control, desk.clone()));
-    tokio::spawn(reload(desk.clone()));
+    tokio::spawn(reload(desk.clone(), certificates));
+    tokio::spawn(discover(desk.clone()));
     tokio::spawn(listen(signals, desk.clone()));
     println!("ready http://{address}");
     let ended = until_told(&mut child).await;
@@ -208,21 +225,31 @@ async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
     desk.publish().await;
 }
 
-async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
-    let mut known = certificates(desk.front.config()).ok();
-    loop {
+async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificates: Certificates) {
+    for round in 1_u64.. {
         tokio::time::sleep(RELOAD).await;
         match desk.reload() {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),
         }
-        // A file that is being replaced may be unreadable for a moment: the last certificate stays.
-        if let Ok(now) = certificates(desk.front.config())
-            && known.as_ref() != Some(&now)
-            && desk.front.set_certificates(now.clone()).is_ok()
+        let secrets_too = round.is_multiple_of(SECRETS.as_secs());
+        if certificates.renew(desk.now(), secrets_too).await
+            && let Err(fault) = desk.front.set_certificates(certificates.in_use())
         {
-            known = Some(now);
+            tracing::warn!(%fault, "the certificates could not be put to use");
+        }
+        desk.note_certificates(certificates.problems());
+    }
+}
+
+async fn discover<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
+    loop {
+        tokio::time::sleep(DISCOVER).await;
+        match desk.discover().await {
+            Ok(true) => desk.staff(),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error, "the rules of tags could not be put to use"),
         }
     }
 }
@@ -257,20 +284,4 @@ async fn until_told(child: &mut Option<Envoy>) -> Result<(), String> {
             Err(error) => format!("Envoy is lost: {error}"),
         }),
     }
-}
-
-/// The certificates as they are now.
-fn certificates(config: &ProxyConfig) -> Result<Vec<envoy::Certificate>, String> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("[[tls]] {}: {error}", path.display()));
-    let one = |(place, certificate): (usize, &Certificate)| match certificate {
-        Certificate::Files { certificate, key } => Ok(envoy::Certificate {
-            name: format!("certificate-{}", place + 1),
-            chain_pem: read(certificate)?,
-            key_pem: read(key)?,
-        }),
-        Certificate::Secrets { certificate, .. } => Err(format!(
-            "[[tls]] {certificate}: certificates from Secrets Manager are not supported by this version yet: use files"
-        )),
-    };
-    config.tls.iter().enumerate().map(one).collect()
 }

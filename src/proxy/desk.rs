@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock};
+use crate::config::discovered::{Discovered, Here, discovered};
+use crate::config::proxy_rules::{ProxyRule, conflicts};
 use crate::domain::record::Record;
 use crate::domain::rule::{RuleName, Side};
 use crate::domain::seen::Stimulus;
@@ -15,12 +17,24 @@ use super::front::Front;
 use super::rule_files::RuleFiles;
 use super::worker::{ProxyDriver, Worker};
 
+/// What was found beside the rule files.
+#[derive(Default)]
+struct Found {
+    /// Rules of machines that opt themselves in.
+    discovered: Discovered,
+    /// What they cannot have because others have it.
+    conflicts: Vec<String>,
+    /// What is wrong with the certificates.
+    certificates: Vec<String>,
+}
+
 /// Clones share everything.
 pub struct Desk<L> {
     pub front: Front,
     pub driver: Arc<ProxyDriver<L>>,
     workers: Arc<Mutex<BTreeMap<RuleName, Worker>>>,
     files: Arc<Mutex<RuleFiles>>,
+    found: Arc<Mutex<Found>>,
     /// Who used a rule last, in words.
     users: Arc<Mutex<BTreeMap<RuleName, String>>>,
 }
@@ -32,6 +46,7 @@ impl<L> Clone for Desk<L> {
             driver: self.driver.clone(),
             workers: self.workers.clone(),
             files: self.files.clone(),
+            found: self.found.clone(),
             users: self.users.clone(),
         }
     }
@@ -48,6 +63,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             driver: Arc::new(driver),
             workers: Arc::default(),
             files: Arc::default(),
+            found: Arc::default(),
             users: Arc::default(),
         }
     }
@@ -65,23 +81,86 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         for error in files.errors() {
             tracing::warn!("{error}");
         }
-        self.front.set_rules(files.rules()).map_err(|fault| fault.sentence())?;
-        for missing in self.front.missing() {
-            tracing::warn!(rule = %missing.rule, "{missing}");
-        }
+        self.put_to_use(&files)?;
         Ok(true)
     }
 
-    /// Everything wrong with the rule files.
+    /// Takes in what opts itself in by its tags. Whether anything is new. What cannot be asked stays as it was.
+    ///
+    /// # Errors
+    /// As `reload`.
+    pub async fn discover(&self) -> Result<bool, String> {
+        self.front.find_tagged().await;
+        let all = match self.front.opted_in().await {
+            Ok(all) => all,
+            Err(fault) => {
+                tracing::warn!(%fault, "what is opted in by tags cannot be asked for; the last stays");
+                return Ok(false);
+            }
+        };
+        let config = self.front.config();
+        let here = Here {
+            access_point: config.access_point.as_deref(),
+            settle: config.settle,
+            idle_min: config.idle_min,
+        };
+        let found = discovered(&all, &here);
+        {
+            let mut known = lock(&self.found);
+            if known.discovered == found {
+                return Ok(false);
+            }
+            known.discovered = found;
+        }
+        self.put_to_use(&lock(&self.files))?;
+        Ok(true)
+    }
+
+    /// The files' rules go before those of tags, which anybody may set who may tag.
+    fn put_to_use(&self, files: &RuleFiles) -> Result<(), String> {
+        let mut found = lock(&self.found);
+        let named = |rule: ProxyRule| (format!("the rule {}", rule.name), rule);
+        let mut rules: Vec<_> = files.rules().into_iter().map(named).collect();
+        rules.extend(
+            found
+                .discovered
+                .rules
+                .iter()
+                .cloned()
+                .map(|rule| (format!("the tags of {}", rule.name), rule)),
+        );
+        let refused = conflicts(&rules);
+        found.conflicts = refused.iter().map(|(_, error)| error.to_string()).collect();
+        let is_refused = |at: usize| refused.iter().any(|(other, _)| *other == at);
+        let stands = rules.into_iter().enumerate().filter(|(at, _)| !is_refused(*at));
+        let rules = stands.map(|(_, (_, rule))| rule).collect();
+        self.front.set_rules(rules).map_err(|fault| fault.sentence())?;
+        for missing in self.front.missing() {
+            tracing::warn!(rule = %missing.rule, "{missing}");
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the certificates.
+    pub fn note_certificates(&self, problems: Vec<String>) {
+        lock(&self.found).certificates = problems;
+    }
+
+    /// Everything wrong with the rules, whoever said them, and the certificates.
     pub fn errors(&self) -> Vec<String> {
-        let files = lock(&self.files);
-        let missing = self.front.missing();
-        files
-            .errors()
+        let mut errors: Vec<_> = lock(&self.files).errors().iter().map(ToString::to_string).collect();
+        let found = lock(&self.found);
+        let tags = found
+            .discovered
+            .problems
             .iter()
-            .map(ToString::to_string)
-            .chain(missing.iter().map(ToString::to_string))
-            .collect()
+            .map(|(id, problem)| format!("{id}: {problem}"));
+        errors.extend(
+            tags.chain(found.conflicts.iter().cloned())
+                .chain(found.certificates.iter().cloned()),
+        );
+        errors.extend(self.front.missing().iter().map(ToString::to_string));
+        errors
     }
 
     /// A task for each rule there is, and none for those that are gone.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::activity::Metrics;
 use crate::compute::kinds::{self, Kinds};
+use crate::compute::tagged::tagged;
+use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::{ProxyRule, Wanted};
 use crate::config::tags;
@@ -124,6 +126,52 @@ impl Front {
 
     pub fn rules(&self) -> Vec<Arc<ProxyRule>> {
         self.now().rules.values().cloned().collect()
+    }
+
+    /// The machines of a rule by their ids, those its tag filters found last among them.
+    pub fn resources(&self, rule: &ProxyRule) -> Vec<ResourceId> {
+        resources(&self.now(), rule)
+    }
+
+    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self) {
+        for rule in self.rules() {
+            let filters = rule.resources.iter().filter_map(|wanted| match wanted {
+                Wanted::One(_) => None,
+                Wanted::Tagged(tags) => Some(tags),
+            });
+            let mut found = BTreeSet::new();
+            let mut asked = None;
+            for tags in filters {
+                match self.inner.compute.with_tags(tags).await {
+                    Ok(ids) => found.extend(ids),
+                    Err(fault) => {
+                        tracing::warn!(rule = %rule.name, %fault, "the machines of its tags cannot be asked for; the last ones stay");
+                        asked = None;
+                        break;
+                    }
+                }
+                asked = Some(());
+            }
+            let found: Vec<_> = found.into_iter().collect();
+            if asked.is_some()
+                && self.now().state.tagged(&rule.name) != found
+                && let Err(fault) = self.change(|now| now.state.note_tagged(&rule.name, found))
+            {
+                tracing::warn!(rule = %rule.name, %fault, "the machines of its tags could not be remembered");
+            }
+        }
+    }
+
+    /// All that opts itself in by its tags.
+    ///
+    /// # Errors
+    /// When AWS cannot be asked.
+    pub async fn opted_in(&self) -> Result<Vec<Tagged>, Fault> {
+        match &self.inner.compute.aws {
+            Some(aws) => tagged(&aws.ec2, &aws.rds).await,
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Where the proxy listens for a rule's machine's port.
@@ -304,7 +352,7 @@ impl Front {
             name: rule.name.clone(),
             generation: now.state.generation(&rule.name),
             side: now.state.side(&rule.name),
-            endpoints: resources(rule).iter().filter_map(endpoint).collect(),
+            endpoints: resources(now, rule).iter().filter_map(endpoint).collect(),
             http: http.collect(),
             tcp: tcp.collect(),
             wake_timeout: rule.wake_timeout,
@@ -349,7 +397,7 @@ impl Front {
 
     /// Checks all machines of a rule, each at all of its ports.
     async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
-        let ids = resources(rule);
+        let ids = self.resources(rule);
         let hosts: Vec<Option<String>> = {
             let now = self.now();
             ids.iter().map(|id| host(&now, id)).collect()
@@ -405,7 +453,8 @@ impl Front {
 
     /// Asks where the machines are that AWS gives their addresses.
     async fn find(&self, rule: &ProxyRule) -> Result<(), Fault> {
-        let unknown: Vec<ResourceId> = resources(rule)
+        let unknown: Vec<ResourceId> = self
+            .resources(rule)
             .into_iter()
             .filter(|id| kinds::local_host(id).is_none())
             .collect();
@@ -431,13 +480,19 @@ impl Front {
     }
 }
 
-/// The machines of a rule by their ids.
-pub fn resources(rule: &ProxyRule) -> Vec<ResourceId> {
+/// The machines of a rule by their ids, each once.
+fn resources(now: &Now, rule: &ProxyRule) -> Vec<ResourceId> {
     let one = |wanted: &Wanted| match wanted {
         Wanted::One(id) => Some(id.clone()),
         Wanted::Tagged(_) => None,
     };
-    rule.resources.iter().filter_map(one).collect()
+    let named = rule.resources.iter().filter_map(one);
+    let tagged = match named.clone().count() == rule.resources.len() {
+        true => &[],
+        false => now.state.tagged(&rule.name),
+    };
+    let all: BTreeSet<_> = named.chain(tagged.iter().cloned()).collect();
+    all.into_iter().collect()
 }
 
 fn host(now: &Now, id: &ResourceId) -> Option<String> {

@@ -211,7 +211,6 @@ mod tests {
         }
     }
 
-    /// Red when a client's own headers were passed on.
     #[test]
     fn nobody_says_for_himself_where_he_comes_from_or_which_rule_he_wants() {
         let request = read(&checked(

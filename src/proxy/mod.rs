@@ -1,5 +1,6 @@
 //! The proxy VM's daemon: Envoy's control plane, and the one who wakes and puts to sleep what stands behind it.
 
+mod certificates;
 pub mod daemon;
 mod desk;
 mod front;

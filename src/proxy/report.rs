@@ -91,7 +91,7 @@ impl Report {
                 problems: record.map_or_else(Vec::new, |record| {
                     record.snapshot.problems.iter().map(ToString::to_string).collect()
                 }),
-                resources: super::front::resources(rule).into_iter().map(|id| id.0).collect(),
+                resources: desk.front.resources(rule).into_iter().map(|id| id.0).collect(),
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
                 awake: desk.front.side(&rule.name) == Side::Backend,

@@ -22,6 +22,9 @@ pub struct State {
     /// Where machines were last found: a restart tells Envoy the same as before, whether or not AWS answers.
     #[serde(default)]
     hosts: BTreeMap<ResourceId, String>,
+    /// The machines that a rule's tag filters last found, for the same reason.
+    #[serde(default)]
+    tagged: BTreeMap<RuleName, Vec<ResourceId>>,
 }
 
 /// Where a rule stands.
@@ -44,6 +47,7 @@ impl Default for State {
             rules: BTreeMap::new(),
             freed: VecDeque::new(),
             hosts: BTreeMap::new(),
+            tagged: BTreeMap::new(),
         }
     }
 }
@@ -176,6 +180,15 @@ impl State {
     /// Notes where a machine is; whether that is news.
     pub fn note_host(&mut self, machine: &ResourceId, host: &str) -> bool {
         self.hosts.insert(machine.clone(), host.to_owned()).as_deref() != Some(host)
+    }
+
+    /// The machines that a rule's tag filters last found.
+    pub fn tagged(&self, rule: &RuleName) -> &[ResourceId] {
+        self.tagged.get(rule).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn note_tagged(&mut self, rule: &RuleName, found: Vec<ResourceId>) {
+        self.tagged.insert(rule.clone(), found);
     }
 
     fn stand(&mut self, rule: &RuleName) -> &mut Stand {

@@ -15,7 +15,7 @@ use crate::domain::time::{Timestamp, until};
 use crate::drive::{Driver, Effort};
 use crate::ledger::Ledger;
 
-use super::front::{self, Front};
+use super::front::Front;
 
 /// The driver of the proxy's rules.
 pub type ProxyDriver<L> = Driver<Kinds, Front, Front, L, SystemClock>;
@@ -140,10 +140,13 @@ fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &Rule
     let due = until(now, record.next_check);
     match record.snapshot.phase {
         Phase::Starting | Phase::Checking | Phase::Switching | Phase::Settling | Phase::Stopping => {
-            let here = driver
-                .gateway
-                .rule(name)
-                .is_some_and(|rule| front::resources(&rule).iter().all(|id| kinds::local_host(id).is_some()));
+            let here = driver.gateway.rule(name).is_some_and(|rule| {
+                driver
+                    .gateway
+                    .resources(&rule)
+                    .iter()
+                    .all(|id| kinds::local_host(id).is_some())
+            });
             due.min(if here { STEP } else { STEP_ON_AWS })
         }
         Phase::Awake | Phase::Asleep | Phase::Failed(_) | Phase::Misconfigured(_) => {

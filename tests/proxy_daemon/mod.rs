@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -17,6 +17,17 @@ use tempfile::TempDir;
 
 /// Nothing here takes this long; it ends a test that hangs.
 const LONG: Duration = Duration::from_secs(25);
+const STEP: Duration = Duration::from_millis(50);
+
+fn in_time(is: impl Fn() -> bool) -> bool {
+    (0..LONG.as_millis() / STEP.as_millis()).any(|_| {
+        let there = is();
+        if !there {
+            std::thread::sleep(STEP);
+        }
+        there
+    })
+}
 
 /// A folder with everything a proxy has, on an address of loopback that no other test uses.
 pub struct Place {
@@ -112,15 +123,8 @@ describeDelay = "0s"
 
     /// Asks until it is so.
     pub fn until(&self, what: &str, is: impl Fn() -> bool) {
-        let end = Instant::now() + LONG;
-        while !is() {
-            assert!(
-                Instant::now() < end,
-                "{what}: not within {LONG:?}: {}",
-                self.ask(&["proxy", "status"])
-            );
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        let asked = || self.ask(&["proxy", "status"]);
+        assert!(in_time(is), "{what}: not within {LONG:?}: {}", asked());
     }
 
     /// The proxy's port for a rule.
@@ -158,9 +162,10 @@ describeDelay = "0s"
 
     /// Starts Envoy as its service would, once the daemon has written its bootstrap file.
     pub fn envoy(&self) -> Service {
-        self.until_there("envoy.json");
+        let file = self.path("envoy.json");
+        assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
-        command.arg("--config-path").arg(self.path("envoy.json"));
+        command.arg("--config-path").arg(file);
         command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s", "600"]);
         let child = command
             .process_group(0)
@@ -168,14 +173,6 @@ describeDelay = "0s"
             .stderr(Stdio::null())
             .spawn();
         Service(child.unwrap())
-    }
-
-    fn until_there(&self, name: &str) {
-        let end = Instant::now() + LONG;
-        while !self.path(name).exists() {
-            assert!(Instant::now() < end, "{name} is not written");
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// Ends the programs of a daemon that left them running.
