@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proxymanager::aws::{Aws, Target};
@@ -14,7 +15,9 @@ use proxymanager::compute::rds::Rds;
 use proxymanager::compute::tagged::tagged;
 use proxymanager::config::certificate::{Certificate, Refresh, refresh};
 use proxymanager::config::discovered::{Here, discovered};
+use proxymanager::config::proxy::ProxyConfig;
 use proxymanager::config::proxy_rules::Wanted;
+use proxymanager::doctor::proxy::{Places, Reach, findings, gather};
 use proxymanager::domain::fault::FaultKind;
 use proxymanager::domain::policy::StopKind;
 use proxymanager::domain::rule::ResourceId;
@@ -304,6 +307,96 @@ async fn what_is_tagged_is_found_and_becomes_rules() {
     };
     assert_eq!(id.0, broken);
     assert!(problem.contains("autostopping:tcp"), "{problem}");
+}
+
+#[tokio::test]
+async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
+    let moto = Moto::start();
+    let (api, aws) = (Api { port: moto.port }, aws(&moto));
+    let group = [("GroupName", "proxy"), ("GroupDescription", "clients")];
+    let group = first(&api.ec2("CreateSecurityGroup", &group), "groupId");
+    let lets_in = [
+        ("GroupId", group.as_str()),
+        ("IpPermissions.1.IpProtocol", "tcp"),
+        ("IpPermissions.1.FromPort", "443"),
+        ("IpPermissions.1.ToPort", "443"),
+        ("IpPermissions.1.IpRanges.1.CidrIp", "10.0.0.0/8"),
+    ];
+    api.ec2("AuthorizeSecurityGroupIngress", &lets_in);
+    let launch = [
+        ("ImageId", "ami-12c6146b"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("SecurityGroupId.1", &group),
+    ];
+    let instance = ResourceId(first(&api.ec2("RunInstances", &launch), "instanceId"));
+    let (chain, key) = pair();
+    for (name, value) in [("chain", &chain), ("key", &key)] {
+        api.json(
+            "secretsmanager",
+            "CreateSecret",
+            &serde_json::json!({ "Name": name, "SecretString": value }),
+        );
+    }
+
+    // One port that is open and one that nobody has, both of programs on this machine.
+    let open = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let open_port = open.local_addr().unwrap().port();
+    let text = format!(
+        "httpPorts = []\nhttpsPorts = [{open_port}]\nportRange = \"1-2\"\n[[tls]]\ncertificateSecret = \"chain\"\nkeySecret = \"key\"\n"
+    );
+    let config = ProxyConfig::read(Path::new("/etc/proxymanager/config.toml"), &text).unwrap();
+    let status = serde_json::json!({
+        "errors": [], "rejections": [],
+        "rules": [{
+            "rule": "shell", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"], "problems": [],
+            "ports": [{ "port": open_port, "listen": null }, { "port": closed, "listen": null }],
+        }],
+    });
+    let places = Places {
+        systemctl: "/nonexistent".into(),
+        timedatectl: "/nonexistent".into(),
+        ..Places::default()
+    };
+    let facts = gather(
+        SystemClock.now(),
+        &config,
+        &places,
+        Ok(status),
+        Some(&aws),
+        Some(&instance),
+    )
+    .await;
+    assert_eq!(facts.unseen, []);
+    assert_eq!(facts.ports, [open_port].into());
+    assert!(
+        facts
+            .listening
+            .as_ref()
+            .is_some_and(|ports| ports.contains(&open_port) && !ports.contains(&closed))
+    );
+    let ingress = facts.ingress.as_deref().unwrap();
+    assert!(
+        ingress
+            .iter()
+            .any(|rule| rule.group == group && (rule.first, rule.last) == (443, 443)),
+        "{ingress:?}"
+    );
+    let reached: Vec<_> = facts.targets.iter().map(|target| target.reach.clone()).collect();
+    assert_eq!(reached, [Reach::Connected, Reach::Refused]);
+    assert!(
+        facts.certificates[0]
+            .read
+            .as_ref()
+            .is_ok_and(|(names, days)| names == &["dev.example.com"] && *days > 1000)
+    );
+    let codes: Vec<_> = findings(&facts).iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["clients-kept-out", "still-booting-or-closed"]);
 }
 
 fn path(id: &str) -> String {

@@ -85,16 +85,8 @@ pub async fn proxy(args: &Doctor, format: Format) -> Result<bool, super::proxy::
 
     let config = read(&args.config)?;
     let status = call(&config, "GET", "/status").await.map_err(|error| error.to_string());
-    let region = config.region.clone();
-    let lookup = |key: &str| {
-        use crate::config::Lookup;
-        match key {
-            "AWS_REGION" => region.clone().or_else(|| Environment.get(key)),
-            _ => Environment.get(key),
-        }
-    };
     // Without a Region there is nothing of AWS to look at.
-    let aws = Aws::from_default_chain(&lookup).await.ok();
+    let aws = Aws::from_default_chain(&Environment).await.ok();
     let instance = match &aws {
         Some(aws) => aws.instance_id().await,
         None => None,

@@ -6,7 +6,6 @@ mod reading;
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::sync::Arc;
 
 use aws_sdk_ec2::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ec2::types::Filter;
@@ -29,9 +28,9 @@ const IDS_PER_DESCRIBE: usize = 200;
 const PAGE: i32 = 1000;
 
 /// The adapter to EC2. Each of its three calls ends within [`CALL_TIMEOUT`](crate::drive::CALL_TIMEOUT), however many instances it is for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Ec2 {
-    client: Arc<Lazy<aws_sdk_ec2::Client>>,
+    client: Lazy<aws_sdk_ec2::Client>,
 }
 
 /// A call for several instances, or for one, that did not succeed.
@@ -45,9 +44,7 @@ struct Refused {
 impl Ec2 {
     /// Makes no call.
     pub fn new(client: Lazy<aws_sdk_ec2::Client>) -> Self {
-        Ec2 {
-            client: Arc::new(client),
-        }
+        Ec2 { client }
     }
 
     /// The private addresses of these instances; one that has none at present, or is unknown, is left out.
@@ -114,20 +111,14 @@ impl Ec2 {
                 }
             }
         }
-        let refused = in_batch(&stopped, |ids| {
-            start_call(aws_sdk_ec2::Client::clone(&self.client), ids)
-        })
-        .await;
+        let refused = in_batch(&stopped, |ids| start_call(self.client.clone(), ids)).await;
         first
             .or_else(|| refused.into_iter().next().map(|(_, fault)| fault))
             .map_or(Ok(()), Err)
     }
 
     async fn stop_running(&self, ids: &[ResourceId], kind: StopKind) -> Result<(), Fault> {
-        let mut refused = in_batch(ids, |ids| {
-            stop_call(aws_sdk_ec2::Client::clone(&self.client), ids, kind)
-        })
-        .await;
+        let mut refused = in_batch(ids, |ids| stop_call(self.client.clone(), ids, kind)).await;
         // What is gone needs no stop, and what is in no state to be stopped may be stopped already.
         refused.retain(|(_, fault)| fault.kind != FaultKind::NotFound);
         let conflicts = refused.iter().filter(|(_, fault)| fault.kind == FaultKind::Conflict);

@@ -131,10 +131,14 @@ async fn services(places: &Places) -> Vec<Service> {
     for unit in UNITS {
         // It ends with an error for whatever is not active, and says the state all the same.
         let answer = Command::new(&places.systemctl).args(["is-active", unit]).output().await;
-        if let Ok(answer) = answer {
+        let state = answer.map(|answer| String::from_utf8_lossy(&answer.stdout).trim().to_owned());
+        // Without systemd, nobody says.
+        if let Ok(state) = state
+            && !state.is_empty()
+        {
             services.push(Service {
                 unit: unit.to_owned(),
-                state: String::from_utf8_lossy(&answer.stdout).trim().to_owned(),
+                state,
             });
         }
     }
