@@ -276,6 +276,6 @@ async fn an_envoy_that_is_missing_strange_or_too_old_is_named() {
         std::fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("a program");
         let error = version(&path).await.expect_err("no good").to_string();
-        assert!(error.contains(words) && error.contains("1.36 or later"), "{error}");
+        assert!(error.contains(words) && error.contains("1.37 or later"), "{error}");
     }
 }

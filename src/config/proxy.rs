@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::domain::record::DESCRIBE_IS_STALE_FOR;
 
-use super::environment::{DEFAULT_IDLE_MIN, is_table_name};
+use super::environment::DEFAULT_IDLE_MIN;
 use super::file::{FileErrors, Section, Walk};
 use super::tags;
 
@@ -88,7 +88,9 @@ pub struct ProxyConfig {
     /// What those records lead to: a name or an address of this VM.
     pub record: Option<String>,
     pub region: Option<String>,
-    pub ledger: ProxyLedger,
+    /// The folder in which the proxy remembers. A table that several proxies share would need each to know of the connections
+    /// through the others before it stops anything, so there is none.
+    pub ledger: PathBuf,
     /// The folder of the rule files.
     pub rules: PathBuf,
     pub control_socket: PathBuf,
@@ -115,13 +117,6 @@ pub enum Certificate {
         certificate: String,
         key: String,
     },
-}
-
-/// Where the proxy remembers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ProxyLedger {
-    File { folder: PathBuf },
-    DynamoDb { table: String },
 }
 
 impl ProxyConfig {
@@ -175,12 +170,8 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> ProxyConfi
             is_region(text).then(|| text.to_owned())
         }),
         ledger: walk
-            .read(root, "ledger", "file:FOLDER or dynamodb:TABLE", |text| {
-                ledger(text, folder)
-            })
-            .unwrap_or_else(|| ProxyLedger::File {
-                folder: PathBuf::from(DEFAULT_LEDGER),
-            }),
+            .read(root, "ledger", "file:FOLDER", |text| ledger(text, folder))
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_LEDGER)),
         rules: path(walk, "rules", DEFAULT_RULES),
         control_socket: path(walk, "controlSocket", DEFAULT_CONTROL),
         xds_socket: path(walk, "xdsSocket", DEFAULT_XDS),
@@ -289,16 +280,9 @@ fn port_range(text: &str) -> Option<RangeInclusive<u16>> {
     (1..=last).contains(&first).then_some(first..=last)
 }
 
-fn ledger(text: &str, folder: &Path) -> Option<ProxyLedger> {
-    match text.split_once(':')? {
-        ("file", path) if !path.is_empty() => Some(ProxyLedger::File {
-            folder: folder.join(path),
-        }),
-        ("dynamodb", table) if is_table_name(table) => Some(ProxyLedger::DynamoDb {
-            table: table.to_owned(),
-        }),
-        _ => None,
-    }
+fn ledger(text: &str, folder: &Path) -> Option<PathBuf> {
+    let path = text.strip_prefix("file:").filter(|path| !path.is_empty())?;
+    Some(folder.join(path))
 }
 
 fn certificates<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> Vec<Certificate> {

@@ -29,8 +29,7 @@ fn a_configuration_of_old_loads_with_a_warning_and_its_token_is_nowhere() {
 fn paths_are_taken_from_the_folder_of_the_file() {
     let config =
         read("ledger = \"file:state\"\nrules = \"r\"\n[[tls]]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n").unwrap();
-    let folder = PathBuf::from("/etc/pm/state");
-    assert_eq!(config.ledger, ProxyLedger::File { folder });
+    assert_eq!(config.ledger, PathBuf::from("/etc/pm/state"));
     let (certificate, key) = (PathBuf::from("/etc/pm/c.pem"), PathBuf::from("/k.pem"));
     assert_eq!(config.tls, [Certificate::Files { certificate, key }]);
 }
@@ -38,7 +37,7 @@ fn paths_are_taken_from_the_folder_of_the_file() {
 /// Red when the first error ended the reading.
 #[test]
 fn all_that_is_wrong_is_told_at_once_with_its_line() {
-    let text = "proxyPorts = 1\nproxyPort = -1\nlisten = [\"10.0.0.1\", \"host\"]\nportRange = \"9-8\"\nledger = \"s3:x\"\nregion = \"Frankfurt\"\nsettle = \"5\"\n[[tls]]\nkey = \"k.pem\"\n";
+    let text = "proxyPorts = 1\nproxyPort = -1\nlisten = [\"10.0.0.1\", \"host\"]\nportRange = \"9-8\"\nledger = \"dynamodb:x\"\nregion = \"Frankfurt\"\nsettle = \"5\"\n[[tls]]\nkey = \"k.pem\"\n";
     let told = read(text).unwrap_err();
     let lines: Vec<_> = told.lines().collect();
     assert_eq!(lines.len(), 8, "{told}");
@@ -50,10 +49,7 @@ fn all_that_is_wrong_is_told_at_once_with_its_line() {
         ),
         (3, "listen = \"host\" cannot be used; allowed: IP addresses"),
         (4, "portRange = \"9-8\" cannot be used; allowed: FIRST-LAST"),
-        (
-            5,
-            "ledger = \"s3:x\" cannot be used; allowed: file:FOLDER or dynamodb:TABLE",
-        ),
+        (5, "ledger = \"dynamodb:x\" cannot be used; allowed: file:FOLDER"),
         (6, "region = \"Frankfurt\" cannot be used"),
         (7, "settle = \"5\" cannot be used; allowed: a duration with its unit"),
         (8, "a certificate is given in one of three ways"),

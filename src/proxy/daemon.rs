@@ -15,12 +15,11 @@ use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::{ProxyConfig, ProxyLedger};
-use crate::drive::{Driver, Recent, TABLE_AGE};
+use crate::config::proxy::ProxyConfig;
+use crate::drive::{Driver, Recent};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{Places, Plane, Signals};
 use crate::ledger::Ledger;
-use crate::ledger::dynamodb::DynamoDb;
 use crate::ledger::file::InFolder;
 use crate::ledger::folder::Folder;
 use crate::rules::RuleSettings;
@@ -63,11 +62,7 @@ pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), Stri
                 .to_owned(),
         );
     }
-    let state = match &config.ledger {
-        ProxyLedger::File { folder } => folder.clone(),
-        ProxyLedger::DynamoDb { .. } => PathBuf::from(crate::config::proxy::DEFAULT_LEDGER),
-    };
-    let folder = Arc::new(Folder::open(&state).map_err(|error| error.to_string())?);
+    let folder = Arc::new(Folder::open(&config.ledger).map_err(|error| error.to_string())?);
     let aws = match &config.region {
         Some(_) => Some(
             Aws::from_default_chain(&Environment)
@@ -76,19 +71,8 @@ pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), Stri
         ),
         None => None,
     };
-    match (&config.ledger, &aws) {
-        (ProxyLedger::File { .. }, _) => {
-            let ledger = InFolder::open(folder.clone()).map_err(|error| error.to_string())?;
-            serve(config, envoy, folder, aws, ledger, Duration::ZERO).await
-        }
-        (ProxyLedger::DynamoDb { table }, Some(aws)) => {
-            let ledger = DynamoDb::new(aws.dynamodb(), table);
-            serve(config, envoy, folder, Some(aws.clone()), ledger, TABLE_AGE).await
-        }
-        (ProxyLedger::DynamoDb { table }, None) => Err(format!(
-            "ledger = \"dynamodb:{table}\" needs a region: set region in the configuration"
-        )),
-    }
+    let ledger = InFolder::open(folder.clone()).map_err(|error| error.to_string())?;
+    serve(config, envoy, folder, aws, ledger).await
 }
 
 async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
@@ -97,7 +81,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     folder: Arc<Folder>,
     aws: Option<Aws>,
     ledger: L,
-    table_age: Duration,
 ) -> Result<(), String> {
     let here = config.rules.parent().unwrap_or(Path::new("/")).to_owned();
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
@@ -118,7 +101,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
             metrics: front.clone(),
             ledger: ledger.clone(),
             clock: SystemClock,
-            settings: settings(&config, table_age),
+            settings: settings(&config),
             owner: owner(what),
             recent: Recent::default(),
         }
@@ -168,14 +151,15 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     ended
 }
 
-fn settings(config: &ProxyConfig, table_age: Duration) -> RuleSettings {
+fn settings(config: &ProxyConfig) -> RuleSettings {
     RuleSettings {
         wakers: vec![crate::domain::rule::GroupId(super::front::WAKER.to_owned())],
         settle: config.settle,
         idle_min: config.idle_min,
         metrics_delay: config.metrics_delay,
-        describe_delay: config.describe_delay.max(table_age),
-        table_age,
+        describe_delay: config.describe_delay,
+        // The rules are what the daemon has read; nobody else is asked.
+        table_age: Duration::ZERO,
     }
 }
 

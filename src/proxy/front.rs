@@ -649,8 +649,11 @@ impl Gateway for Front {
     async fn under_way(&self, groups: &[GroupId]) -> Result<Option<u64>, Fault> {
         let active = admin::active(&self.admin_socket()).await;
         let active = active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))?;
-        let rules = groups.iter().filter_map(|group| name_of(&group.0));
-        Ok(Some(rules.filter_map(|rule| active.get(&rule)).sum()))
+        let asked: Vec<RuleName> = groups.iter().filter_map(|group| name_of(&group.0)).collect();
+        // What a rule that is gone has left may lead to machines that have another's name by now.
+        let counts = |rule: &RuleName| asked.contains(rule) || self.rule(rule).is_none();
+        let counted = active.iter().filter(|(rule, _)| counts(rule));
+        Ok(Some(counted.map(|(_, count)| count).sum()))
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::config::branding::Branding;
 use crate::config::environment::{LedgerChoice, MetricsChoice, Settings};
 use crate::domain::policy::Hold;
-use crate::domain::rule::GroupId;
+use crate::domain::rule::{GroupId, Side};
 use crate::domain::seen::Stimulus;
 use crate::function::{self, Function};
 use crate::gateway::envoy::{CheckedRequest, Judge, Verdict};
@@ -49,8 +49,13 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
         let Some(managed) = self.desk.managed(&checked.rule).await else {
             return false;
         };
+        // A snapshot may be older than a flip, and what was held for an earlier generation has no cluster to go to.
+        let leads_there = || {
+            let front = &self.desk.front;
+            front.side(&checked.rule) == Side::Backend && front.generation(&checked.rule) == checked.generation
+        };
         let record = worker.record();
-        if record.as_ref().is_some_and(|record| record.snapshot.switched) {
+        if record.as_ref().is_some_and(|record| record.snapshot.switched) && leads_there() {
             return true;
         }
         if !function::wakes(self.desk.now(), &managed.rule, record.as_ref(), request) {
@@ -59,13 +64,13 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
         let who = who_asks(checked);
         let woken = worker.look(Stimulus::Request { who }).await;
         match woken {
-            Ok(record) if record.snapshot.switched => return true,
+            Ok(record) if record.snapshot.switched && leads_there() => return true,
             Ok(_) => {}
             Err(error) => tracing::warn!(rule = %checked.rule, %error, "the rule could not be woken"),
         }
         let waits = who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait;
         let awake = worker.until(|record| record.snapshot.switched);
-        waits && tokio::time::timeout(rule.wake_timeout, awake).await == Ok(true)
+        waits && tokio::time::timeout(rule.wake_timeout, awake).await == Ok(true) && leads_there()
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
-use hyper::Request;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -22,7 +22,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The interface does not answer within 5 s, or not as it should.
 pub async fn active(admin: &Path) -> io::Result<BTreeMap<RuleName, u64>> {
-    let body = get(admin, "/stats?filter=^cluster\\..*\\.upstream_rq_active$").await?;
+    let (status, body) = get(admin, "/stats?filter=^cluster\\..*\\.upstream_rq_active$").await?;
+    if !status.is_success() {
+        return Err(io::Error::other(format!("Envoy answers {status}")));
+    }
     let mut rules = BTreeMap::new();
     for line in body.lines() {
         let Some((name, count)) = line.rsplit_once(": ") else {
@@ -33,9 +36,9 @@ pub async fn active(admin: &Path) -> io::Result<BTreeMap<RuleName, u64>> {
             .and_then(|name| name.strip_suffix(".upstream_rq_active"))
             .and_then(from_statistic)
             .and_then(|name| ClusterName::parse(&name));
-        match (rule, count.trim().parse::<u64>()) {
-            (Some(name), Ok(count)) if count > 0 => *rules.entry(name.rule).or_default() += count,
-            _ => {}
+        let count: u64 = count.trim().parse().map_err(io::Error::other)?;
+        if let Some(name) = rule.filter(|_| count > 0) {
+            *rules.entry(name.rule).or_default() += count;
         }
     }
     Ok(rules)
@@ -46,15 +49,15 @@ pub async fn active(admin: &Path) -> io::Result<BTreeMap<RuleName, u64>> {
 /// # Errors
 /// As [`active`].
 pub async fn ready(admin: &Path) -> io::Result<bool> {
-    Ok(get(admin, "/ready").await?.trim() == "LIVE")
+    Ok(get(admin, "/ready").await?.1.trim() == "LIVE")
 }
 
-async fn get(admin: &Path, path: &str) -> io::Result<String> {
+async fn get(admin: &Path, path: &str) -> io::Result<(StatusCode, String)> {
     let answer = tokio::time::timeout(TIMEOUT, ask(admin, path)).await;
     answer.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn ask(admin: &Path, path: &str) -> io::Result<String> {
+async fn ask(admin: &Path, path: &str) -> io::Result<(StatusCode, String)> {
     let stream = TokioIo::new(UnixStream::connect(admin).await?);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(stream)
         .await
@@ -65,6 +68,7 @@ async fn ask(admin: &Path, path: &str) -> io::Result<String> {
         .body(Empty::<Bytes>::new())
         .map_err(io::Error::other)?;
     let response = sender.send_request(request).await.map_err(io::Error::other)?;
+    let status = response.status();
     let body = response
         .into_body()
         .collect()
@@ -72,5 +76,5 @@ async fn ask(admin: &Path, path: &str) -> io::Result<String> {
         .map_err(io::Error::other)?
         .to_bytes();
     connection.abort();
-    String::from_utf8(body.to_vec()).map_err(io::Error::other)
+    Ok((status, String::from_utf8(body.to_vec()).map_err(io::Error::other)?))
 }

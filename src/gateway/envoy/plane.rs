@@ -111,12 +111,16 @@ impl Plane {
         self.hub.acked(version, |_| true).await
     }
 
-    /// Like [`Plane::acked`], but another rule's refusal does not matter; that of something shared does.
+    /// Like [`Plane::acked`], but another rule's refusal does not matter, nor that of a shared listener or certificate: what
+    /// was there before stays in use, and it concerns no flip.
     ///
     /// # Errors
     /// As [`Plane::acked`].
     pub async fn rule_acked(&self, version: Version, rule: &RuleName) -> Result<(), NotAcked> {
-        let concerns = |rejection: &Rejection| rejection.rule.as_ref().is_none_or(|of| of == rule);
+        let concerns = |rejection: &Rejection| match &rejection.rule {
+            Some(of) => of == rule,
+            None => !["listener", "secret"].contains(&rejection.kind),
+        };
         self.hub.acked(version, concerns).await
     }
 

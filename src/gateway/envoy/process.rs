@@ -14,8 +14,9 @@ use tokio::process::{Child, Command};
 use super::wire::{CONTROL, USAGE};
 use crate::child::die_with_us;
 
-/// Older ones pause no TCP connection until its cluster comes, or keep what they are told differently.
-pub const OLDEST: (u32, u32) = (1, 36);
+/// Older ones leave connections that are open and quiet out of their load reports, and answer what cannot be judged by 403
+/// (Envoy's release notes of 1.37).
+pub const OLDEST: (u32, u32) = (1, 37);
 
 /// What the bootstrap file says.
 #[derive(Debug, Clone)]
@@ -50,7 +51,7 @@ impl Bootstrap {
         let by_ads = json!({"ads": {}, "resource_api_version": "V3"});
         let text = json!({
             "node": {"id": self.node, "cluster": "proxymanager"},
-            "admin": {"address": {"pipe": {"path": self.admin, "mode": 0o600}}},
+            "admin": {"address": {"pipe": {"path": self.admin, "mode": 0o660}}},
             "dynamic_resources": {
                 "ads_config": {
                     "api_type": "DELTA_GRPC",
@@ -264,7 +265,7 @@ mod tests {
     fn the_version_is_read_from_what_envoy_says() {
         let said = "/usr/bin/envoy  version: 9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/RELEASE/BoringSSL";
         assert_eq!(said_version(said).as_deref(), Some("1.40.0"));
-        let judged = ["1.36.0", "1.40.0", "2.0.0", "1.9.1", "1.35.9", "one.two", ""].map(new_enough);
+        let judged = ["1.37.0", "1.40.0", "2.0.0", "1.9.1", "1.36.9", "one.two", ""].map(new_enough);
         assert_eq!(
             judged,
             [Some(true), Some(true), Some(true), Some(false), Some(false), None, None]

@@ -53,7 +53,7 @@ pub fn serve_control<J: Judge>(path: &Path, hub: &Arc<Hub>, judge: Arc<J>) -> io
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o660))?;
     let incoming = stream::unfold(listener, |listener| async {
         let accepted = listener.accept().await.map(|(stream, _)| stream);
         Some((accepted, listener))
@@ -95,9 +95,12 @@ pub async fn serve_usage(address: SocketAddr, hub: &Arc<Hub>, interval: Duration
     Ok(bound)
 }
 
-/// A held request is a stream: hyper's default of 200 on a connection is too few.
+/// A held request is a stream: hyper's default of 200 on a connection is too few. Clients that go away reset theirs, and more
+/// than h2's 20 of them at once would end the connection with everybody on it.
 fn server() -> Server {
-    Server::builder().max_concurrent_streams(1_000_000)
+    Server::builder()
+        .max_concurrent_streams(1_000_000)
+        .http2_max_pending_accept_reset_streams(Some(1_000_000))
 }
 
 struct Control {

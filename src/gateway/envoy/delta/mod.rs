@@ -199,11 +199,24 @@ impl Session {
             .is_none_or(|channel| channel.under_way.is_none())
     }
 
-    /// What to tell: what is missing, or else what is gone. Never both, so that a refusal is of the former.
+    /// What to tell: what is missing, or else what is gone; of listeners what is gone first. Never both, so that a refusal is of
+    /// what is missing.
     fn due(&self, kind: Kind, wanted: &Snapshot) -> (BTreeSet<String>, Vec<String>) {
         let Some(channel) = self.channels.get(&kind) else {
             return Default::default();
         };
+        let had: BTreeSet<&String> = channel.has.keys().chain(channel.perhaps.keys()).collect();
+        let gone = had.into_iter().filter(|name| wanted.get(kind, name).is_none());
+        let removed: Vec<String> = match kind {
+            // Envoy lets go of these by itself.
+            Kind::Secret | Kind::Endpoints | Kind::Route => Vec::new(),
+            Kind::Listener => gone.cloned().collect(),
+            Kind::Cluster => gone.filter(|name| self.unused(name, wanted)).cloned().collect(),
+        };
+        // An address has one listener: the one that gives it up goes before another gets it.
+        if kind == Kind::Listener && !removed.is_empty() {
+            return (BTreeSet::new(), removed);
+        }
         let missing: BTreeSet<String> = self.missing(kind, wanted).cloned().collect();
         for part in &channel.parts {
             let part: BTreeSet<String> = part.intersection(&missing).cloned().collect();
@@ -214,14 +227,6 @@ impl Session {
         if !missing.is_empty() {
             return (missing, Vec::new());
         }
-        let had: BTreeSet<&String> = channel.has.keys().chain(channel.perhaps.keys()).collect();
-        let gone = had.into_iter().filter(|name| wanted.get(kind, name).is_none());
-        let removed = match kind {
-            // Envoy lets go of these by itself.
-            Kind::Secret | Kind::Endpoints | Kind::Route => Vec::new(),
-            Kind::Listener => gone.cloned().collect(),
-            Kind::Cluster => gone.filter(|name| self.unused(name, wanted)).cloned().collect(),
-        };
         (BTreeSet::new(), removed)
     }
 

@@ -74,6 +74,12 @@ pub fn upstream(tls: &UpstreamTls) -> Option<TransportSocket> {
         auto_host_sni: tls.sni.is_none(),
         auto_sni_san_validation: tls.sni.is_none() && tls.authority_pem.is_some(),
         common_tls_context: Some(CommonTlsContext {
+            // Towards a machine Envoy's own highest is 1.2.
+            tls_params: Some(TlsParameters {
+                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                ..Default::default()
+            }),
             validation_context_type: validation,
             ..Default::default()
         }),
