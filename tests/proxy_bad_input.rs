@@ -16,7 +16,6 @@ fn refused(place: &Place, words: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), said)
 }
 
-/// Red when a bad configuration ended with 1, and when its second error was not told.
 #[test]
 fn a_configuration_that_cannot_be_used_is_told_line_by_line() {
     let place = Place::new();
@@ -101,7 +100,6 @@ fn what_keeps_a_daemon_from_beginning_is_named() {
     assert_eq!(rights & 0o777, 0o600);
 }
 
-/// Red when the last good rules were dropped with a bad file, and when a reload moved ports.
 #[test]
 fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
     let place = Place::new();

@@ -10,8 +10,6 @@ use std::process::{Command, Stdio};
 use proxy_daemon::{Place, Ssh, free_port, said};
 use tempfile::TempDir;
 
-/// Red when the wake was not asked for by a ring, and when a rule slept with its generation unchanged: the second
-/// connection waited for ever.
 #[test]
 fn ssh_to_a_sleeping_machine_waits_logs_in_and_does_so_again() {
     let (place, ssh) = (Place::new(), Ssh::new());
@@ -45,8 +43,6 @@ fn ssh_to_a_sleeping_machine_waits_logs_in_and_does_so_again() {
     assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
 }
 
-/// Red when ports were allotted in the order of the names at each start, and when the daemon forgot its rules' sides: the
-/// session was cut.
 #[test]
 fn a_daemon_that_is_killed_cuts_no_session_and_keeps_its_ports() {
     let (place, ssh) = (Place::new(), Ssh::new());
@@ -104,7 +100,6 @@ fn a_daemon_that_is_killed_cuts_no_session_and_keeps_its_ports() {
     place.end_programs();
 }
 
-/// Red when the machine was taken for healthy as soon as its process ran: psql was refused.
 #[test]
 fn psql_to_a_sleeping_database_waits_for_it() {
     let place = Place::new();

@@ -53,8 +53,16 @@ const KEYS: [&str; 25] = [
     "apiURL",
     "authToken",
 ];
-/// Of no use here, because the VM's role is the credential; read so that a configuration of old loads.
-const NOT_NEEDED: [&str; 2] = ["apiURL", "authToken"];
+/// Read so that a configuration that has them loads.
+const NOT_USED: [(&str, &str); 4] = [
+    ("apiURL", "it is not needed; remove it"),
+    (
+        "authToken",
+        "it is not needed, the role of this machine is the credential; remove it",
+    ),
+    ("hostedZone", "the proxy makes no records of its own yet"),
+    ("recordName", "the proxy makes no records of its own yet"),
+];
 const TLS_KEYS: [&str; 5] = ["certificate", "key", "secret", "certificateSecret", "keySecret"];
 
 /// 0 lets the kernel choose.
@@ -189,12 +197,10 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> ProxyConfi
                 levels.contains(&text).then(|| text.to_owned())
             })
             .unwrap_or_else(|| "info".to_owned()),
-        warnings: NOT_NEEDED
+        warnings: NOT_USED
             .into_iter()
-            .filter(|key| root.has(key))
-            .map(|key| {
-                format!("{key} is not needed and not used: the role of this machine is the credential; remove it")
-            })
+            .filter(|(key, _)| root.has(key))
+            .map(|(key, why)| format!("{key} is not used: {why}"))
             .collect(),
     };
     walk.strangers(root, &KEYS);

@@ -21,7 +21,7 @@ fn a_configuration_of_old_loads_with_a_warning_and_its_token_is_nowhere() {
     assert_eq!(config.account.as_deref(), Some("kmpySmUISimoRrJL6NL73w"));
     assert_eq!((config.proxy_port, config.usage_port), (8193, 8194));
     assert_eq!(config.warnings.len(), 2);
-    assert!(config.warnings[1].starts_with("authToken is not needed"));
+    assert!(config.warnings[1].starts_with("authToken is not used: it is not needed"));
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
