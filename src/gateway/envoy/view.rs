@@ -207,8 +207,8 @@ pub struct CheckedRequest {
 /// What becomes of a held request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// It goes on to the backend. Only to be said once the rule's side is the backend and Envoy has [acknowledged]
-    /// (super::Plane::acked) that.
+    /// It goes on to the backend. Only to be said once the rule's side is the backend and Envoy has
+    /// [acknowledged](super::Plane::acked) that.
     Go,
     /// It is answered.
     Answer {
