@@ -144,7 +144,8 @@ async fn a_script_of_another_origin_gets_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_script_reads_that_the_site_sleeps() {
-    let cloud = asleep(|config| config.boot = Duration::from_secs(60)).await;
+    // It starts for as long as the browser takes.
+    let cloud = asleep(|config| config.boot = Duration::from_secs(3600)).await;
     let browser = Browser::start("readers");
     let port = application().await;
     let learn = |method: &str| {
