@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use proxy_support::*;
 use proxymanager::domain::rule::{RuleName, Side};
-use proxymanager::gateway::envoy::{AccessKind, Host, NotAcked, Ring, admin};
+use proxymanager::gateway::envoy::{AccessKind, Host, HttpListener, NotAcked, Ring, admin};
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -225,6 +225,46 @@ async fn a_port_that_is_taken_is_refused_in_envoys_words_and_harms_no_other_rule
     bad.generation = 2;
     rig.publish(&rules(&[bad, good, fine])).await;
     assert_eq!(rig.plane.rejections(), []);
+}
+
+/// Red when what is gone was told after what is new: Envoy refuses a second listener at one address.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_goes_from_one_rule_to_another() {
+    let (port, machine) = (port(), greeter().await);
+    let mut old = rule("old", 1, Side::Waker);
+    old.tcp = vec![tcp(&port, machine)];
+    let mut new = rule("new", 1, Side::Waker);
+    new.tcp = vec![tcp(&port, machine)];
+    let mut rig = Rig::new(&rules(&[old])).await;
+    rig.publish(&rules(&[new])).await;
+    let _waits = connect(port.at).await;
+    assert_eq!(rig.ring().await, ring("new", 1));
+}
+
+/// Red when the refusal of what all share failed each rule's switch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_port_that_is_taken_is_no_concern_of_a_rule_without_it() {
+    let (port, machine) = (port(), greeter().await);
+    let taken = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let taken = taken.expect("a port");
+    let mut shop = rule("shop", 1, Side::Waker);
+    shop.tcp = vec![tcp(&port, machine)];
+    let rig = Rig::new(&rules(&[shop.clone()])).await;
+    shop.side = Side::Backend;
+    let mut view = rules(&[shop.clone()]);
+    view.edge.listeners = vec![HttpListener {
+        name: "taken".to_owned(),
+        address: taken.local_addr().expect("an address"),
+        tls: false,
+        redirect_to_https: None,
+        trusted_hops: 0,
+    }];
+    let version = rig.plane.publish(&view);
+    let answer = within("an answer", rig.plane.acked(version)).await;
+    assert!(matches!(answer, Err(NotAcked::Rejected(_))), "{answer:?}");
+    let answer = rig.plane.rule_acked(version, &shop.name).await;
+    answer.expect("not this one's problem");
+    expect(&mut connect(port.at).await, b"hello\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

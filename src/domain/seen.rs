@@ -86,6 +86,22 @@ pub struct ResourceSeen {
     pub other_way: Option<String>,
 }
 
+impl ResourceSeen {
+    /// Nothing but its state is known.
+    pub fn bare(id: ResourceId, power: Power) -> Self {
+        ResourceSeen {
+            id,
+            power,
+            launched: None,
+            changed_by_user: None,
+            fell_back: None,
+            scaling_group: None,
+            other_owner: None,
+            other_way: None,
+        }
+    }
+}
+
 /// The states of a machine; EC2's `shutting-down` counts as terminated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

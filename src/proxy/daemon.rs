@@ -116,8 +116,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     front
         .set_certificates(certificates.in_use())
         .map_err(|fault| fault.sentence())?;
-    desk.reload()?;
-    desk.discover().await?;
+    desk.begin().await?;
     let (plane, signals) = plane(&config, Court::new(desk.clone(), driver("proxy-request"))).await?;
     let usage = plane.usage_address();
     front.connect(plane);

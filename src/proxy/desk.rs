@@ -1,6 +1,7 @@
 //! The daemon's rules at work: a task for each, and what rings, requests and operators want of them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock::{Clock, SystemClock};
@@ -37,6 +38,8 @@ pub struct Desk<L> {
     found: Arc<Mutex<Found>>,
     /// Who used a rule last, in words.
     users: Arc<Mutex<BTreeMap<RuleName, String>>>,
+    /// Whether there is news that could not be put to use.
+    unused: Arc<AtomicBool>,
 }
 
 impl<L> Clone for Desk<L> {
@@ -48,6 +51,7 @@ impl<L> Clone for Desk<L> {
             files: self.files.clone(),
             found: self.found.clone(),
             users: self.users.clone(),
+            unused: self.unused.clone(),
         }
     }
 }
@@ -65,7 +69,18 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             files: Arc::default(),
             found: Arc::default(),
             users: Arc::default(),
+            unused: Arc::default(),
         }
+    }
+
+    /// The first rules, those of files and of tags at once: what were left out for a moment would be taken for gone.
+    ///
+    /// # Errors
+    /// As `reload`.
+    pub async fn begin(&self) -> Result<(), String> {
+        self.read_files();
+        self.read_tags().await;
+        self.put_to_use()
     }
 
     /// Takes in the rule files as they are now. Whether anything is new.
@@ -73,16 +88,11 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     /// # Errors
     /// A sentence when the rules could not be put to use; they are tried again.
     pub fn reload(&self) -> Result<bool, String> {
-        let config = self.front.config();
-        let mut files = lock(&self.files);
-        if !files.refresh(&config.rules, config) {
-            return Ok(false);
+        let news = self.read_files() || self.unused.load(Ordering::Relaxed);
+        if news {
+            self.put_to_use()?;
         }
-        for error in files.errors() {
-            tracing::warn!("{error}");
-        }
-        self.put_to_use(&files)?;
-        Ok(true)
+        Ok(news)
     }
 
     /// Takes in what opts itself in by its tags. Whether anything is new. What cannot be asked stays as it was.
@@ -90,12 +100,34 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     /// # Errors
     /// As `reload`.
     pub async fn discover(&self) -> Result<bool, String> {
+        let news = self.read_tags().await;
+        if news {
+            self.put_to_use()?;
+        }
+        Ok(news)
+    }
+
+    /// Whether the files say anything new.
+    fn read_files(&self) -> bool {
+        let config = self.front.config();
+        let mut files = lock(&self.files);
+        let news = files.refresh(&config.rules, config);
+        if news {
+            for error in files.errors() {
+                tracing::warn!("{error}");
+            }
+        }
+        news
+    }
+
+    /// Whether the tags say anything new.
+    async fn read_tags(&self) -> bool {
         self.front.find_tagged().await;
         let all = match self.front.opted_in().await {
             Ok(all) => all,
             Err(fault) => {
                 tracing::warn!(%fault, "what is opted in by tags cannot be asked for; the last stays");
-                return Ok(false);
+                return false;
             }
         };
         let config = self.front.config();
@@ -105,19 +137,16 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             idle_min: config.idle_min,
         };
         let found = discovered(&all, &here);
-        {
-            let mut known = lock(&self.found);
-            if known.discovered == found {
-                return Ok(false);
-            }
-            known.discovered = found;
-        }
-        self.put_to_use(&lock(&self.files))?;
-        Ok(true)
+        let mut known = lock(&self.found);
+        let news = known.discovered != found;
+        known.discovered = found;
+        news
     }
 
     /// The files' rules go before those of tags, which anybody may set who may tag.
-    fn put_to_use(&self, files: &RuleFiles) -> Result<(), String> {
+    fn put_to_use(&self) -> Result<(), String> {
+        self.unused.store(true, Ordering::Relaxed);
+        let files = lock(&self.files);
         let mut found = lock(&self.found);
         let named = |rule: ProxyRule| (format!("the rule {}", rule.name), rule);
         let mut rules: Vec<_> = files.rules().into_iter().map(named).collect();
@@ -135,6 +164,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         let stands = rules.into_iter().enumerate().filter(|(at, _)| !is_refused(*at));
         let rules = stands.map(|(_, (_, rule))| rule).collect();
         self.front.set_rules(rules).map_err(|fault| fault.sentence())?;
+        self.unused.store(false, Ordering::Relaxed);
         for missing in self.front.missing() {
             tracing::warn!(rule = %missing.rule, "{missing}");
         }

@@ -127,8 +127,9 @@ impl State {
         for (rule, stand) in &mut self.rules {
             let keeps = wanted.get(rule);
             let usable = |port: &u16| range.contains(port) && !fixed.contains(port);
+            // A rule that is gone keeps its ports while there are others: it may be back in a moment.
             let freed = stand.ports.extract_if(.., |target, port| {
-                !keeps.is_some_and(|keeps| keeps.contains(target)) || !usable(port)
+                !keeps.is_none_or(|keeps| keeps.contains(target)) || !usable(port)
             });
             self.freed.extend(freed.map(|(_, port)| port));
             stand.gone = keeps.is_none();
@@ -158,7 +159,8 @@ impl State {
         missing
     }
 
-    /// A port nobody ever had, else the one that has been free for longest: somebody may still have the address noted.
+    /// A port nobody ever had, else the one that has been free for longest, else one of a rule that is gone: somebody may still
+    /// have the address noted.
     fn free(&mut self, range: &RangeInclusive<u16>, fixed: &BTreeSet<u16>) -> Option<u16> {
         let taken: BTreeSet<u16> = self
             .rules
@@ -167,9 +169,12 @@ impl State {
             .collect();
         let open = |port: &u16| !taken.contains(port) && !fixed.contains(port);
         let fresh = range.clone().find(|port| open(port) && !self.freed.contains(port));
-        let port = fresh.or_else(|| self.freed.iter().copied().find(open))?;
-        self.freed.retain(|freed| *freed != port);
-        Some(port)
+        if let Some(port) = fresh.or_else(|| self.freed.iter().copied().find(open)) {
+            self.freed.retain(|freed| *freed != port);
+            return Some(port);
+        }
+        let mut gone = self.rules.values_mut().filter(|stand| stand.gone);
+        gone.find_map(|stand| stand.ports.pop_first()).map(|(_, port)| port)
     }
 
     /// Where a machine was last found.

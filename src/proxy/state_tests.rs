@@ -70,6 +70,18 @@ fn generations_never_come_again() {
     assert_eq!((state.side(&name), state.generation(&name)), (Side::Waker, 3));
 }
 
+/// Red when a rule that was gone for a moment got another port.
+#[test]
+fn a_rule_that_comes_back_has_its_ports_again() {
+    let (mut state, none) = (State::default(), BTreeSet::new());
+    let both = wanted(&[("a", &[22]), ("b", &[22])]);
+    state.allot(&(100..=109), &both, &none);
+    state.allot(&(100..=109), &wanted(&[("b", &[22]), ("c", &[22])]), &none);
+    let mut state = State::read(&state.written()).unwrap();
+    state.allot(&(100..=109), &both, &none);
+    assert_eq!(state.port(&rule("a"), 22), Some(100));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Want(Vec<(u8, Vec<u16>)>, Vec<u16>),

@@ -118,7 +118,7 @@ impl Compute for Aws {
                     .instance(&id.0)
                     .map(|instance| resource(id, instance.life())),
             };
-            seen.push(one.unwrap_or_else(|| bare(id, Seen::Terminated)));
+            seen.push(one.unwrap_or_else(|| ResourceSeen::bare(id.clone(), Seen::Terminated)));
         }
         admitted.answer(Ok(seen))
     }
@@ -159,20 +159,7 @@ fn resource(id: &ResourceId, life: &Life) -> ResourceSeen {
         launched: Timestamp::from_second(life.launched.as_second()).ok(),
         changed_by_user: transition(&life.transition),
         fell_back: told.map(|(_, message)| message.clone()),
-        ..bare(id, power)
-    }
-}
-
-fn bare(id: &ResourceId, power: Seen) -> ResourceSeen {
-    ResourceSeen {
-        id: id.clone(),
-        power,
-        launched: None,
-        changed_by_user: None,
-        fell_back: None,
-        scaling_group: None,
-        other_owner: None,
-        other_way: None,
+        ..ResourceSeen::bare(id.clone(), power)
     }
 }
 

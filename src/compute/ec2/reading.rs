@@ -53,16 +53,7 @@ pub(super) fn seen(instance: &Instance) -> Result<ResourceSeen, Fault> {
 
 /// An instance that EC2 does not know, or no longer: it forgets terminated ones after about an hour.
 pub(super) fn unknown(id: &ResourceId) -> ResourceSeen {
-    ResourceSeen {
-        id: id.clone(),
-        power: Power::Terminated,
-        launched: None,
-        changed_by_user: None,
-        fell_back: None,
-        scaling_group: None,
-        other_owner: None,
-        other_way: None,
-    }
+    ResourceSeen::bare(id.clone(), Power::Terminated)
 }
 
 fn fell_back(power: Power, instance: &Instance) -> Option<String> {

@@ -144,16 +144,7 @@ impl Database {
 
 /// A database that RDS does not know.
 pub(super) fn unknown(id: &ResourceId) -> ResourceSeen {
-    ResourceSeen {
-        id: id.clone(),
-        power: Power::Terminated,
-        launched: None,
-        changed_by_user: None,
-        fell_back: None,
-        scaling_group: None,
-        other_owner: None,
-        other_way: None,
-    }
+    ResourceSeen::bare(id.clone(), Power::Terminated)
 }
 
 /// An answer of DescribeDBInstances or DescribeDBClusters.
