@@ -34,10 +34,14 @@ use super::worker::ProxyDriver;
 
 /// How often Envoy reports its load.
 const REPORTS: Duration = Duration::from_secs(5);
+/// What Envoy has refused, a port that is taken for example, it is told again after this.
+const RETRY: Duration = Duration::from_secs(30);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How often secrets are read again; a read is paid for.
 const SECRETS: Duration = Duration::from_secs(300);
+/// The same, while a certificate is missing.
+const MISSING: Duration = Duration::from_secs(30);
 /// How often machines are asked for by their tags.
 const DISCOVER: Duration = Duration::from_secs(60);
 /// Connections of a listener that has changed live on for this long.
@@ -109,9 +113,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let desk = Desk::new(front.clone(), driver("proxy"));
     let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
     certificates.renew(desk.now(), true).await;
-    if !certificates.is_whole() {
-        return Err(certificates.problems().join("\n"));
-    }
     desk.note_certificates(certificates.problems());
     front
         .set_certificates(certificates.in_use())
@@ -173,6 +174,7 @@ async fn plane<L: Ledger + Send + Sync + 'static>(
         xds: config.xds_socket.clone(),
         usage: SocketAddr::from(([127, 0, 0, 1], config.usage_port)),
         load_interval: REPORTS,
+        retry: RETRY,
     };
     Plane::start(places, court, SystemClock)
         .await
@@ -216,7 +218,9 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),
         }
-        let secrets_too = round.is_multiple_of(SECRETS.as_secs());
+        // What is not there yet keeps a port closed.
+        let often = if certificates.is_whole() { SECRETS } else { MISSING };
+        let secrets_too = round.is_multiple_of(often.as_secs());
         if certificates.renew(desk.now(), secrets_too).await
             && let Err(fault) = desk.front.set_certificates(certificates.in_use())
         {
