@@ -331,7 +331,7 @@ impl Front {
             target_port: way.port,
             upstream: Upstream {
                 tls: way.tls.then(UpstreamTls::default),
-                http2: false,
+                http2: way.http2,
             },
             certificate: None,
         });
@@ -509,7 +509,7 @@ fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
     let http = rule
         .http
         .iter()
-        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls)));
+        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
     let tcp = rule.tcp.iter().map(|way| check(way.port, None));
     http.chain(tcp).collect()
 }
