@@ -156,6 +156,8 @@ fn settings(config: &ProxyConfig) -> RuleSettings {
         settle: config.settle,
         idle_min: config.idle_min,
         metrics_delay: config.metrics_delay,
+        // Finer than what is reported could not be known.
+        metrics_period: REPORTS,
         describe_delay: config.describe_delay,
         // The rules are what the daemon has read; nobody else is asked.
         table_age: Duration::ZERO,

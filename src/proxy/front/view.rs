@@ -78,7 +78,7 @@ impl Front {
             target_port: way.port,
             upstream: Upstream {
                 tls: way.tls.then(UpstreamTls::default),
-                http2: false,
+                http2: way.http2,
             },
             certificate: None,
         });

@@ -123,7 +123,7 @@ fn put(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
             options,
         );
-        cluster.transport_socket = upstream.tls.as_ref().and_then(tls::upstream);
+        cluster.transport_socket = upstream.tls.as_ref().and_then(|tls| tls::upstream(tls, upstream.http2));
     }
     if named {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
