@@ -33,6 +33,8 @@ fn in_time(is: impl Fn() -> bool) -> bool {
 pub struct Place {
     folder: TempDir,
     pub address: String,
+    /// Further variables of whatever is run.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Place {
@@ -42,6 +44,7 @@ impl Place {
         let place = Place {
             folder: TempDir::new().unwrap(),
             address: format!("127.{}.{high}.{low}", 64 + NEXT.fetch_add(1, Ordering::Relaxed)),
+            environment: Vec::new(),
         };
         std::fs::create_dir(place.path("rules.d")).unwrap();
         place.write("config.toml", &place.config("usageTrackingPort = 0"));
@@ -97,6 +100,7 @@ describeDelay = "0s"
             .arg("--config")
             .arg(self.path("config.toml"));
         command.args(&words[own..]).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 
@@ -115,6 +119,16 @@ describeDelay = "0s"
             String::from_utf8_lossy(&output.stderr)
         );
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// What the daemon says is wrong, a line each.
+    pub fn errors(&self) -> String {
+        let status = self.ask(&["proxy", "status"]);
+        let errors = status["errors"].as_array().unwrap().iter();
+        errors
+            .map(|error| error.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     pub fn status(&self, rule: &str) -> Value {
@@ -208,6 +222,11 @@ pub struct Daemon {
 impl Daemon {
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+
+    /// Told to read everything again, as `systemctl reload` does it.
+    pub fn reload(&self) {
+        self.signal(Signal::SIGHUP);
     }
 
     /// Without a word, as a crash.
