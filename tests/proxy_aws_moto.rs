@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use proxymanager::aws::{Aws, Target};
+use proxymanager::aws::Aws;
 use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
 use proxymanager::compute::ec2::Ec2;
@@ -15,7 +15,7 @@ use proxymanager::compute::rds::Rds;
 use proxymanager::compute::tagged::tagged;
 use proxymanager::config::certificate::{Certificate, Refresh, refresh};
 use proxymanager::config::discovered::{Here, discovered};
-use proxymanager::config::proxy::ProxyConfig;
+use proxymanager::config::proxy::{ProxyConfig, RecordTarget as Target};
 use proxymanager::config::proxy_rules::Wanted;
 use proxymanager::doctor::proxy::{Places, Reach, findings, gather};
 use proxymanager::domain::fault::FaultKind;

@@ -46,7 +46,7 @@ pub use json::JsonOperation;
 #[cfg(feature = "proxy")]
 pub use query::Query;
 #[cfg(feature = "proxy")]
-pub use route53::{Target, Zone};
+pub use route53::Zone;
 #[cfg(feature = "proxy")]
 pub use secrets::Secrets;
 

@@ -12,9 +12,9 @@ use serde::Deserialize;
 use super::operation::{Service, domain};
 use super::rest_xml::{Request, RestXml};
 use super::{Aws, in_time};
+use crate::config::proxy::RecordTarget as Target;
 use crate::domain::fault::{Fault, FaultKind};
 use aws_sdk_ec2::config::Region;
-pub use records::Target;
 use records::{Decision, RecordSet, decide, mark, normal};
 
 const LIST: &str = "route53:ListResourceRecordSets";

@@ -383,7 +383,7 @@ fn port<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> u16 {
 }
 
 /// A host name in lower case (RFC 1123, 2.1), its first label perhaps a star.
-pub(super) fn host(text: &str) -> Option<String> {
+pub fn host(text: &str) -> Option<String> {
     let name = text.trim_end_matches('.').to_ascii_lowercase();
     let labels = name.strip_prefix("*.").unwrap_or(&name);
     let label = |label: &str| {

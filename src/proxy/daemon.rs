@@ -110,9 +110,9 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
     certificates.renew(desk.now(), true).await;
     if !certificates.is_whole() {
-        return Err(certificates.problems().join("\n"));
+        return Err(certificates.problems(desk.now()).join("\n"));
     }
-    desk.note_certificates(certificates.problems());
+    desk.note_certificates(certificates.problems(desk.now()));
     front
         .set_certificates(certificates.in_use())
         .map_err(|fault| fault.sentence())?;
@@ -224,7 +224,7 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
         {
             tracing::warn!(%fault, "the certificates could not be put to use");
         }
-        desk.note_certificates(certificates.problems());
+        desk.note_certificates(certificates.problems(desk.now()));
     }
 }
 
