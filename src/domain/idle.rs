@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::activity::{Activity, Backend, Burden, Counted, MACHINE_PERIOD, MINUTE, Question, burden, ceiling, floor};
+use super::activity::{Activity, Backend, Burden, Counted, MINUTE, Question, burden, ceiling, floor};
 use super::look::Look;
 use super::phase::Phase;
 use super::record::{Attempt, Record};
@@ -229,10 +229,11 @@ impl Look<'_> {
         };
         let Some(due) = due else { return longest };
         // What was due and did not sleep is kept awake by its load, or by metrics that are missing.
+        let period = self.rule.policy.metrics_period;
         let pause = if self.record.kept_by.is_some() {
-            MACHINE_PERIOD
+            period * 5
         } else {
-            self.rule.policy.metrics_period
+            period
         };
         due.max(after(self.now, pause)).min(longest)
     }

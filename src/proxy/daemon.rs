@@ -33,8 +33,8 @@ use super::records::Records;
 use super::web;
 use super::worker::ProxyDriver;
 
-/// How often Envoy reports its load.
-const REPORTS: Duration = Duration::from_secs(5);
+/// How often Envoy reports its load: so much later it is known that a session has ended.
+const REPORTS: Duration = Duration::from_secs(2);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How often secrets are read again; a read is paid for.
