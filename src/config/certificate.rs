@@ -12,6 +12,10 @@ use x509_parser::extensions::GeneralName;
 use crate::domain::fault::Fault;
 use crate::domain::time::Timestamp;
 
+/// Days within which a certificate that expires is told of. Enough to renew it by hand, and less than what any renewal by itself
+/// leaves.
+pub const SOON: i64 = 14;
+
 /// PEM as it came, not yet looked at.
 #[derive(Clone)]
 pub struct Material {

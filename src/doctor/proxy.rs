@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 pub use gather::{Places, gather};
 
 use super::{Finding, Severity, Unseen, system};
+use crate::config::certificate::SOON;
 use crate::domain::account::Ingress;
 use crate::domain::rule::ResourceId;
 
@@ -72,9 +73,6 @@ pub struct Pair {
     /// What it is for and for how many more days; or what is wrong with it.
     pub read: Result<(Vec<String>, i64), String>,
 }
-
-/// Two weeks are enough to renew by hand, and less than what any renewal by itself leaves.
-const SOON: i64 = 14;
 
 /// Everything that is wrong, what matters most first.
 pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {

@@ -1,6 +1,6 @@
 //! The daemon's rules at work: a task for each, and what rings, requests and operators want of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -35,6 +35,8 @@ struct Found {
     conflicts: Vec<String>,
     /// What is wrong with the certificates.
     certificates: Vec<String>,
+    /// What is wrong with the DNS records.
+    records: Vec<String>,
 }
 
 /// Clones share everything.
@@ -182,7 +184,19 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         lock(&self.found).certificates = problems;
     }
 
-    /// Everything wrong with the rules, whoever said them, and the certificates.
+    /// What is wrong with the DNS records.
+    pub fn note_records(&self, problems: Vec<String>) {
+        lock(&self.found).records = problems;
+    }
+
+    /// The hosts of all rules.
+    pub fn hosts(&self) -> BTreeSet<String> {
+        let rules = self.front.rules();
+        let ways = rules.iter().flat_map(|rule| &rule.http);
+        ways.flat_map(|way| way.hosts.clone()).collect()
+    }
+
+    /// Everything wrong with the rules, whoever said them, the certificates and the DNS records.
     pub fn errors(&self) -> Vec<String> {
         let mut errors: Vec<_> = lock(&self.files).errors().iter().map(ToString::to_string).collect();
         let found = lock(&self.found);
@@ -193,7 +207,8 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             .map(|(id, problem)| format!("{id}: {problem}"));
         errors.extend(
             tags.chain(found.conflicts.iter().cloned())
-                .chain(found.certificates.iter().cloned()),
+                .chain(found.certificates.iter().cloned())
+                .chain(found.records.iter().cloned()),
         );
         errors.extend(self.front.missing().iter().map(ToString::to_string));
         errors

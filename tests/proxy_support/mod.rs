@@ -250,7 +250,6 @@ pub fn http(listener: &str, host: &str, target: SocketAddr) -> HttpWay {
         listeners: vec![listener.to_owned()],
         target_port: target.port(),
         upstream: Upstream::default(),
-        certificate: None,
     }
 }
 

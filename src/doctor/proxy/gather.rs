@@ -16,7 +16,7 @@ use crate::aws::{Aws, at_once};
 use crate::compute::ec2::Ec2;
 use crate::compute::rds::Rds;
 use crate::config::certificate::{Certificate, Material};
-use crate::config::proxy::{Certificate as Named, ProxyConfig};
+use crate::config::proxy::{Pair as Place, ProxyConfig};
 use crate::doctor::Unseen;
 use crate::doctor::gather::unanswered;
 use crate::domain::fault::{Fault, FaultKind};
@@ -109,7 +109,7 @@ pub async fn gather(
         facts.complaints.extend(problems);
     }
     for named in &config.tls {
-        let pair = pair(now, named, aws).await;
+        let pair = pair(now, &named.pair, aws).await;
         facts.certificates.push(pair);
     }
     if let (Some(aws), Some(instance)) = (aws, instance) {
@@ -179,21 +179,20 @@ pub(super) fn listeners(table: &str) -> BTreeSet<u16> {
     table.lines().filter_map(port).collect()
 }
 
-async fn pair(now: Timestamp, named: &Named, aws: Option<&Aws>) -> Pair {
-    let (name, material) = match named {
-        Named::Files { certificate, key } => {
+async fn pair(now: Timestamp, place: &Place, aws: Option<&Aws>) -> Pair {
+    let material = match place {
+        Place::Files { certificate, key } => {
             let text =
                 |file: &PathBuf| std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()));
-            let material = text(certificate).and_then(|chain| {
+            text(certificate).and_then(|chain| {
                 Ok(Material {
                     versions: Vec::new(),
                     chain,
                     key: text(key)?,
                 })
-            });
-            (certificate.display().to_string(), material)
+            })
         }
-        Named::Secrets { certificate, key } => {
+        Place::Secrets { certificate, key } => {
             let material = match aws {
                 Some(aws) => {
                     aws.secrets()
@@ -202,7 +201,7 @@ async fn pair(now: Timestamp, named: &Named, aws: Option<&Aws>) -> Pair {
                 }
                 None => Err(no_region()),
             };
-            (certificate.clone(), material.map_err(|fault| fault.sentence()))
+            material.map_err(|fault| fault.sentence())
         }
     };
     let read = material.and_then(|material| {
@@ -210,7 +209,10 @@ async fn pair(now: Timestamp, named: &Named, aws: Option<&Aws>) -> Pair {
         certificate.timely(now).map_err(|problem| problem.to_string())?;
         Ok((certificate.names().to_vec(), certificate.days_left(now)))
     });
-    Pair { name, read }
+    Pair {
+        name: place.name(),
+        read,
+    }
 }
 
 fn no_region() -> Fault {

@@ -184,7 +184,7 @@ fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
     let http = rule
         .http
         .iter()
-        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls)));
+        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
     let tcp = rule.tcp.iter().map(|way| check(way.port, None));
     http.chain(tcp).collect()
 }
