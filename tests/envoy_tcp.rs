@@ -197,7 +197,10 @@ async fn what_is_served_just_before_a_flip_is_reported() {
     // After the first report the cluster is known to be counted.
     let mut first = connect(port.at).await;
     expect(&mut first, b"hello\n").await;
-    until("the first is reported", async || issued(&rig) > 0).await;
+    until("the first is reported", async || {
+        rig.plane.loads().rules.contains_key(&shop.name)
+    })
+    .await;
     let before = issued(&rig);
     let mut last = connect(port.at).await;
     expect(&mut last, b"hello\n").await;

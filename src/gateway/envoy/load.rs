@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use envoy_types::pb::envoy::service::load_stats::v3::{
     LoadStatsRequest, LoadStatsResponse, load_reporting_service_server::LoadReportingService,
 };
 use futures_util::Stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::hub::Hub;
