@@ -90,7 +90,7 @@ describeDelay = "0s"
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+        let mut command = Command::new(proxymanager());
         let own = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         command
             .args(&words[..own])
@@ -162,11 +162,17 @@ describeDelay = "0s"
 
     /// Starts Envoy as its service would, once the daemon has written its bootstrap file.
     pub fn envoy(&self) -> Service {
+        self.envoy_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(&self, more: &[&str]) -> Service {
         let file = self.path("envoy.json");
         assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
         command.arg("--config-path").arg(file);
         command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s", "600"]);
+        command.args(more);
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -186,6 +192,12 @@ describeDelay = "0s"
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// What `cargo build` made, unless the environment names another one, such as a release build.
+fn proxymanager() -> PathBuf {
+    let named = std::env::var_os("TEST_PROXYMANAGER");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_proxymanager")), PathBuf::from)
 }
 
 pub fn envoy() -> PathBuf {
@@ -208,6 +220,10 @@ pub struct Daemon {
 impl Daemon {
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Without a word, as a crash.
