@@ -106,7 +106,7 @@ describeDelay = "0s"
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+        let mut command = Command::new(proxymanager());
         let own = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         command
             .args(&words[..own])
@@ -246,12 +246,18 @@ describeDelay = "0s"
     /// Starts Envoy as its service would, once the daemon has written its bootstrap file. Connections of a listener that has
     /// changed live on for `drain` seconds.
     pub fn envoy(&self, drain: u32) -> Service {
+        self.envoy_with(drain, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(&self, drain: u32, more: &[&str]) -> Service {
         let file = self.path("envoy.json");
         assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
         command.arg("--config-path").arg(file);
         command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s"]);
         command.arg(drain.to_string());
+        command.args(more);
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -290,6 +296,12 @@ impl Drop for Place {
     }
 }
 
+/// What `cargo build` made, unless the environment names another one, such as a release build.
+fn proxymanager() -> PathBuf {
+    let named = std::env::var_os("TEST_PROXYMANAGER");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_proxymanager")), PathBuf::from)
+}
+
 pub fn envoy() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/envoy");
     assert!(path.exists(), "`make tools` makes {}", path.display());
@@ -320,6 +332,10 @@ impl Daemon {
     /// Its memory in KiB.
     pub fn memory(&self) -> u64 {
         memory(&self.child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Without a word, as a crash.
