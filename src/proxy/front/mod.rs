@@ -2,6 +2,8 @@
 
 mod machines;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
