@@ -6,6 +6,7 @@ use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
 use crate::config::environment::{LedgerChoice, Settings};
 use crate::config::{ConfigErrors, Lookup};
+use crate::domain::activity::MINUTE;
 use crate::domain::record::DESCRIBE_IS_STALE_FOR;
 use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::alb::Alb;
@@ -36,6 +37,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             settle,
             idle_min,
             metrics_delay,
+            metrics_period: MINUTE,
             describe_delay: DESCRIBE_IS_STALE_FOR,
             table_age: TABLE_AGE,
         },

@@ -247,6 +247,7 @@ impl Reader<'_> {
             path: "/".to_owned(),
             port: port.unwrap_or(HTTP_PORT),
             tls: false,
+            http2: false,
             check,
         }]
     }

@@ -69,7 +69,7 @@ const NOT_USED: [(&str, &str); 2] = [
 
 /// 0 lets the kernel choose.
 const ANY_PORT: RangeInclusive<u16> = 0..=65535;
-const SETTLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const SETTLES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 60);
 const IDLE_MINS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::IDLE_MAX;
 

@@ -20,7 +20,7 @@ pub const DEFAULT_DATABASE_WAKE_TIMEOUT: Duration = Duration::from_secs(30 * 60)
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 const KEYS: [&str; 5] = ["name", "resources", "http", "tcp", "wake-timeout"];
-const HTTP_KEYS: [&str; 5] = ["hosts", "path", "port", "tls", "check"];
+const HTTP_KEYS: [&str; 6] = ["hosts", "path", "port", "tls", "http2", "check"];
 const TCP_KEYS: [&str; 3] = ["port", "listen", "protocol"];
 const PORTS: RangeInclusive<u16> = 1..=65535;
 const WAKE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::IDLE_MAX;
@@ -59,6 +59,8 @@ pub struct HttpRoute {
     pub port: u16,
     /// Whether the machine speaks TLS there.
     pub tls: bool,
+    /// Whether the machine speaks HTTP/2 there, as servers of gRPC do.
+    pub http2: bool,
     /// Healthy is what answers a GET of this path with less than 500; without it, what accepts a connection.
     pub check: Option<String>,
 }
@@ -338,6 +340,7 @@ fn http<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> HttpRoute {
             .unwrap_or_else(|| "/".to_owned()),
         port: port(walk, section),
         tls: walk.truth(section, "tls").unwrap_or(false),
+        http2: walk.truth(section, "http2").unwrap_or(false),
         check: walk.read(section, "check", "a path to GET, such as /health", |text| {
             let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
             (text.starts_with('/') && text.bytes().all(fits)).then(|| text.to_owned())

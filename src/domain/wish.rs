@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::activity::{MINUTE, floor};
+use super::activity::floor;
 use super::look::Look;
 use super::phase::Phase;
 use super::plan::EventKind;
@@ -241,7 +241,7 @@ fn give_up(look: &mut Look<'_>) {
         // A route that could be flipped may be in use, whatever became of the others.
         if !look.all_surely_on(Side::Waker) {
             let unused_since = before(look.now, look.rule.policy.idle);
-            look.record.prove_from = Some(floor(unused_since, MINUTE));
+            look.record.prove_from = Some(floor(unused_since, look.rule.policy.metrics_period));
         }
     }
 }

@@ -33,8 +33,8 @@ use super::records::Records;
 use super::web;
 use super::worker::ProxyDriver;
 
-/// How often Envoy reports its load.
-const REPORTS: Duration = Duration::from_secs(5);
+/// How often Envoy reports its load: so much later it is known that a session has ended.
+const REPORTS: Duration = Duration::from_secs(2);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How often secrets are read again; a read is paid for.
@@ -166,6 +166,8 @@ fn settings(config: &ProxyConfig) -> RuleSettings {
         settle: config.settle,
         idle_min: config.idle_min,
         metrics_delay: config.metrics_delay,
+        // Finer than what is reported could not be known.
+        metrics_period: REPORTS,
         describe_delay: config.describe_delay,
         // The rules are what the daemon has read; nobody else is asked.
         table_age: Duration::ZERO,

@@ -1,23 +1,19 @@
-//! From Envoy's load reports to the minutes by which the core counts. Pure.
+//! From Envoy's load reports to the periods by which the core counts. Pure.
 
 use std::collections::BTreeMap;
 
-use crate::domain::activity::{Activity, GroupActivity, MINUTE, Question, floor};
+use crate::domain::activity::{Activity, GroupActivity, Question, floor, periods};
 use crate::domain::rule::{GroupId, RuleName};
 use crate::domain::time::{Timestamp, after};
 use crate::gateway::envoy::{Covered, Loads};
 
-/// What the reports say of a question's groups. A minute is alive when reports cover all of it: one in which the stream was
+/// What the reports say of a question's groups. A period is alive when reports cover all of it: one in which the stream was
 /// lost, or that began before the daemon did, proves nothing.
 pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -> Option<RuleName>) -> Activity {
-    let minutes = || {
-        std::iter::successors(Some(floor(question.from, MINUTE)), |minute| {
-            Some(after(*minute, MINUTE))
-        })
-        .take_while(|minute| *minute < question.until)
-    };
-    let covered = |minute: Timestamp| {
-        let whole = |stretch: &Covered| stretch.from <= minute && after(minute, MINUTE) <= stretch.to;
+    let period = question.period;
+    let all = || periods(floor(question.from, period), question.until, period);
+    let covered = |start: Timestamp| {
+        let whole = |stretch: &Covered| stretch.from <= start && after(start, period) <= stretch.to;
         loads.covered.iter().any(whole)
     };
     let of = |group: &GroupId| {
@@ -25,14 +21,14 @@ pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -
         let reports = rule_of(group).and_then(|rule| loads.rules.get(&rule));
         for report in reports.into_iter().flatten() {
             let count = report.issued + report.in_progress;
-            // To the last moment inclusive: what is under way when a minute begins is use of it.
-            for minute in minutes().filter(|minute| report.from < after(*minute, MINUTE) && *minute <= report.to) {
-                *requests.entry(minute).or_default() += count;
+            // To the last moment inclusive: what is under way when a period begins is use of it.
+            for start in all().filter(|start| report.from < after(*start, period) && *start <= report.to) {
+                *requests.entry(start).or_default() += count;
             }
         }
         GroupActivity {
             requests,
-            alive: minutes().filter(|minute| covered(*minute)).collect(),
+            alive: all().filter(|start| covered(*start)).collect(),
         }
     };
     Activity {
@@ -56,7 +52,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::activity::Backend;
+    use crate::domain::activity::{Backend, MINUTE};
     use crate::gateway::envoy::Load;
 
     fn at(seconds: u64) -> Timestamp {
@@ -71,6 +67,7 @@ mod tests {
             machines: Vec::new(),
             network: false,
             cpu: false,
+            period: MINUTE,
             from: at(from),
             until: at(until),
         }

@@ -1,9 +1,12 @@
 //! The shipped daemon with a real Envoy, as a user runs them: a folder with a configuration and rule files, commands, clients.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+mod machines;
+mod session;
+
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,9 +18,12 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::machines::{Database, Ssh, serves, site, talks};
+pub use self::session::{Session, said};
+
 /// Nothing here takes this long; it ends a test that hangs.
-const LONG: Duration = Duration::from_secs(25);
-const STEP: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(100);
+const STEP: Duration = Duration::from_millis(20);
 
 fn in_time(is: impl Fn() -> bool) -> bool {
     (0..LONG.as_millis() / STEP.as_millis()).any(|_| {
@@ -84,6 +90,13 @@ describeDelay = "0s"
         std::fs::rename(new, self.path(name)).unwrap();
     }
 
+    /// Changes a file in one place.
+    pub fn change(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}: {text}");
+        self.write(name, &text.replace(from, to));
+    }
+
     /// A rule with a program and its port.
     pub fn rule(&self, name: &str, command: &str, port: u16, protocol: &str) {
         let text = format!(
@@ -93,7 +106,7 @@ describeDelay = "0s"
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+        let mut command = Command::new(proxymanager());
         let own = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         command
             .args(&words[..own])
@@ -131,14 +144,57 @@ describeDelay = "0s"
             .join("\n")
     }
 
+    /// What the daemon tells of a rule, by its control socket.
     pub fn status(&self, rule: &str) -> Value {
-        self.ask(&["proxy", "status", rule])
+        let all = self.control("GET", "/status");
+        let mut rules = all["rules"].as_array().unwrap().iter();
+        let found = rules.find(|one| one["rule"] == rule);
+        found.unwrap_or_else(|| panic!("there is no {rule}: {all}")).clone()
+    }
+
+    pub fn is(&self, rule: &str, phase: &str) -> bool {
+        self.status(rule)["phase"] == phase
+    }
+
+    /// Waits until a rule is in this phase.
+    pub fn becomes(&self, rule: &str, phase: &str) {
+        self.until(&format!("{rule} is {phase}"), || self.is(rule, phase));
+    }
+
+    /// Tells the daemon what the command line would: `wake`, `sleep`.
+    pub fn tell(&self, rule: &str, verb: &str) -> Value {
+        self.control("POST", &format!("/rules/{rule}/{verb}"))
+    }
+
+    fn control(&self, method: &str, path: &str) -> Value {
+        let mut stream = UnixStream::connect(self.path("control.sock")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{method} {path}: {answer}");
+        serde_json::from_str(body).unwrap()
     }
 
     /// Asks until it is so.
     pub fn until(&self, what: &str, is: impl Fn() -> bool) {
         let asked = || self.ask(&["proxy", "status"]);
         assert!(in_time(is), "{what}: not within {LONG:?}: {}", asked());
+    }
+
+    /// A rule with a site by HTTP at `host`.
+    pub fn site(&self, name: &str, host: &str, command: &str, port: u16, more: &str) {
+        let text = format!(
+            "idle = \"1h\"\nresources = ['program:{command}']\n[[http]]\nhosts = [\"{host}\"]\nport = {port}\n{more}\n"
+        );
+        self.write(&format!("rules.d/{name}.toml"), &text);
+    }
+
+    /// Where the proxy listens for a rule.
+    pub fn at(&self, rule: &str) -> String {
+        format!("{}:{}", self.address, self.port(rule))
     }
 
     /// The proxy's port for a rule.
@@ -174,13 +230,34 @@ describeDelay = "0s"
         Daemon { child, url }
     }
 
-    /// Starts Envoy as its service would, once the daemon has written its bootstrap file.
-    pub fn envoy(&self) -> Service {
+    /// Starts Envoy and the daemon as the services they are: Envoy waits for its daemon, and the daemon for Envoy.
+    pub fn start_services(&self, drain: u32) -> (Daemon, Service) {
+        self.write(
+            "config.toml",
+            &self.config(&format!("usageTrackingPort = {}", free_port())),
+        );
+        std::thread::scope(|scope| {
+            let daemon = scope.spawn(|| self.start_alone());
+            let envoy = self.envoy(drain);
+            (daemon.join().unwrap(), envoy)
+        })
+    }
+
+    /// Starts Envoy as its service would, once the daemon has written its bootstrap file. Connections of a listener that has
+    /// changed live on for `drain` seconds.
+    pub fn envoy(&self, drain: u32) -> Service {
+        self.envoy_with(drain, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(&self, drain: u32, more: &[&str]) -> Service {
         let file = self.path("envoy.json");
         assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
         command.arg("--config-path").arg(file);
-        command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s", "600"]);
+        command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s"]);
+        command.arg(drain.to_string());
+        command.args(more);
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -189,8 +266,19 @@ describeDelay = "0s"
         Service(child.unwrap())
     }
 
+    /// A gauge or counter of Envoy's.
+    pub fn of_envoy(&self, name: &str) -> u64 {
+        let mut stream = UnixStream::connect(self.path("envoy-admin.sock")).unwrap();
+        let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let line = answer.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
+        line.map_or(0, |value| value.parse().unwrap())
+    }
+
     /// Ends the programs of a daemon that left them running.
-    pub fn end_programs(&self) {
+    fn end_programs(&self) {
         let Ok(text) = std::fs::read(self.path("state/programs.json")) else {
             return;
         };
@@ -200,6 +288,18 @@ describeDelay = "0s"
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.end_programs();
+    }
+}
+
+/// What `cargo build` made, unless the environment names another one, such as a release build.
+fn proxymanager() -> PathBuf {
+    let named = std::env::var_os("TEST_PROXYMANAGER");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_proxymanager")), PathBuf::from)
 }
 
 pub fn envoy() -> PathBuf {
@@ -229,6 +329,15 @@ impl Daemon {
         self.signal(Signal::SIGHUP);
     }
 
+    /// Its memory in KiB.
+    pub fn memory(&self) -> u64 {
+        memory(&self.child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Without a word, as a crash.
     pub fn kill(mut self) {
         self.signal(Signal::SIGKILL);
@@ -254,90 +363,23 @@ impl Drop for Daemon {
 /// A process with a group of its own; killed when dropped.
 pub struct Service(pub Child);
 
+impl Service {
+    /// Its memory in KiB.
+    pub fn memory(&self) -> u64 {
+        memory(&self.0)
+    }
+}
+
+/// Resident, in KiB (proc(5), `VmRSS`).
+fn memory(of: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", of.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = killpg(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGKILL);
         let _ = self.0.wait();
     }
-}
-
-/// An SSH server that is a program of a rule, and its client.
-pub struct Ssh {
-    folder: TempDir,
-    pub port: u16,
-}
-
-impl Ssh {
-    pub fn new() -> Self {
-        let ssh = Ssh {
-            folder: TempDir::new().unwrap(),
-            port: free_port(),
-        };
-        for key in ["host", "mine"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(ssh.path(key))
-                .status();
-            assert!(made.unwrap().success());
-        }
-        // Made by its service otherwise; it is there and empty, or not there.
-        let _ = std::fs::create_dir_all("/run/sshd");
-        let mut text = String::new();
-        let file = |name: &str| ssh.path(name).display().to_string();
-        let _ = write!(
-            text,
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
-            ssh.port,
-            file("host"),
-            file("mine.pub"),
-        );
-        std::fs::write(ssh.path("sshd_config"), text).unwrap();
-        ssh
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub fn server(&self) -> String {
-        format!("exec /usr/sbin/sshd -D -f {}", self.path("sshd_config").display())
-    }
-
-    /// The options that let a client in without a question.
-    pub fn options(&self) -> Vec<String> {
-        let key = self.path("mine").display().to_string();
-        [
-            "-i",
-            &key,
-            "-o",
-            "LogLevel=ERROR",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    }
-
-    pub fn client(&self, host: &str, port: &str, command: &str) -> Command {
-        let mut client = Command::new("ssh");
-        client.args(self.options()).args(["-p", port, host, command]);
-        client
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        client
-    }
-}
-
-/// Everything a program says until it ends.
-pub fn said(mut child: Child) -> String {
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    text
 }

@@ -12,7 +12,8 @@ use envoy_types::pb::envoy::config::listener::v3::{
 };
 use envoy_types::pb::envoy::config::route::v3::{
     RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    redirect_action::SchemeRewriteSpecifier, route, route_action::ClusterSpecifier, route_match::PathSpecifier,
+    redirect_action::SchemeRewriteSpecifier, retry_policy::RetryBackOff, route, route_action::ClusterSpecifier,
+    route_match::PathSpecifier,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
@@ -218,6 +219,7 @@ fn to(rule: &RuleView, prefix: &str, target: &str) -> Route {
         Side::Waker => Some(hold::enabled(target)),
         Side::Backend => None,
     };
+    let pauses = cluster::backoff();
     Route {
         name: rule.name.to_string(),
         r#match: matching(prefix),
@@ -229,7 +231,11 @@ fn to(rule: &RuleView, prefix: &str, target: &str) -> Route {
             // Nothing of the request has been sent in these cases.
             retry_policy: Some(RetryPolicy {
                 retry_on: "connect-failure,refused-stream".to_owned(),
-                num_retries: uint(3),
+                num_retries: uint(cluster::RETRIES),
+                retry_back_off: Some(RetryBackOff {
+                    base_interval: pauses.base_interval,
+                    max_interval: pauses.max_interval,
+                }),
                 ..Default::default()
             }),
             ..Default::default()

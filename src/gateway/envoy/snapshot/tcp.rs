@@ -65,7 +65,9 @@ fn proxy(rule: &RuleView, name: &str, target: &str) -> TcpProxy {
         }),
         // A quiet session is in use.
         idle_timeout: duration(Duration::ZERO),
-        max_connect_attempts: uint(3),
+        // A machine that has just come up may refuse once more.
+        max_connect_attempts: uint(cluster::RETRIES + 1),
+        backoff_options: Some(cluster::backoff()),
         access_log: vec![log::tcp()],
         access_log_options: Some(TcpAccessLogOptions {
             access_log_flush_interval: duration(log::PERIOD),

@@ -1,0 +1,180 @@
+//! The machines of the rules: which they are, where they are, whether they serve.
+
+use std::collections::BTreeSet;
+
+use crate::compute::kinds;
+use crate::compute::tagged::tagged;
+use crate::config::discovered::Tagged;
+use crate::config::proxy_rules::{ProxyRule, Wanted};
+use crate::domain::fault::Fault;
+use crate::domain::rule::ResourceId;
+use crate::domain::seen::TargetSeen;
+
+use super::{Front, Now};
+use crate::proxy::prober::Check;
+
+impl Front {
+    /// The machines of a rule by their ids, those its tag filters found last among them.
+    pub fn resources(&self, rule: &ProxyRule) -> Vec<ResourceId> {
+        resources(&self.now(), rule)
+    }
+
+    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self) {
+        for rule in self.rules() {
+            let filters = rule.resources.iter().filter_map(|wanted| match wanted {
+                Wanted::One(_) => None,
+                Wanted::Tagged(tags) => Some(tags),
+            });
+            let mut found = BTreeSet::new();
+            let mut asked = None;
+            for tags in filters {
+                match self.inner.compute.with_tags(tags).await {
+                    Ok(ids) => found.extend(ids),
+                    Err(fault) => {
+                        tracing::warn!(rule = %rule.name, %fault, "the machines of its tags cannot be asked for; the last ones stay");
+                        asked = None;
+                        break;
+                    }
+                }
+                asked = Some(());
+            }
+            let found: Vec<_> = found.into_iter().collect();
+            if asked.is_some()
+                && self.now().state.tagged(&rule.name) != found
+                && let Err(fault) = self.change(|now| now.state.note_tagged(&rule.name, found))
+            {
+                tracing::warn!(rule = %rule.name, %fault, "the machines of its tags could not be remembered");
+            }
+        }
+    }
+
+    /// All that opts itself in by its tags.
+    ///
+    /// # Errors
+    /// When AWS cannot be asked.
+    pub async fn opted_in(&self) -> Result<Vec<Tagged>, Fault> {
+        match &self.inner.compute.aws {
+            Some(aws) => tagged(&aws.ec2, &aws.rds).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Checks all machines of a rule, each at all of its ports.
+    pub(super) async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
+        let ids = self.resources(rule);
+        let hosts: Vec<Option<String>> = {
+            let now = self.now();
+            ids.iter().map(|id| host(&now, id)).collect()
+        };
+        let each = ids.into_iter().zip(hosts).map(async |(resource, host)| {
+            let Some(host) = host else {
+                let words = "its address is not known yet".to_owned();
+                return (
+                    TargetSeen {
+                        resource,
+                        healthy: false,
+                        words,
+                    },
+                    false,
+                );
+            };
+            let checks = checks(rule, &host);
+            let found = futures_util::future::join_all(checks.iter().map(|check| self.inner.prober.ask(check))).await;
+            let healthy = found.iter().all(|found| found.serves);
+            let well = found.iter().all(|found| found.well);
+            let words = found
+                .into_iter()
+                .find(|found| !found.serves)
+                .map_or_else(|| "healthy".to_owned(), |found| found.words);
+            (
+                TargetSeen {
+                    resource,
+                    healthy,
+                    words,
+                },
+                well,
+            )
+        });
+        let all = futures_util::future::join_all(each).await;
+        self.note_health(&all);
+        all.into_iter().map(|(target, _)| target).collect()
+    }
+
+    /// Takes machines out of the rotation, and back in, while their rule is awake.
+    fn note_health(&self, found: &[(TargetSeen, bool)]) {
+        let mut now = self.now();
+        let before = now.unwell.clone();
+        for (target, well) in found {
+            match well {
+                true => now.unwell.remove(&target.resource),
+                false => now.unwell.insert(target.resource.clone()),
+            };
+        }
+        if now.unwell != before {
+            self.publish(&now);
+        }
+    }
+
+    /// Asks where the machines are that AWS gives their addresses.
+    pub(super) async fn find(&self, rule: &ProxyRule) -> Result<(), Fault> {
+        let unknown: Vec<ResourceId> = self
+            .resources(rule)
+            .into_iter()
+            .filter(|id| kinds::local_host(id).is_none())
+            .collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let found = self.inner.compute.hosts(&unknown).await?;
+        let news: Vec<_> = {
+            let now = self.now();
+            found
+                .into_iter()
+                .filter(|(id, host)| now.state.host(id) != Some(host.as_str()))
+                .collect()
+        };
+        if !news.is_empty() {
+            self.change(|now| {
+                for (id, host) in &news {
+                    now.state.note_host(id, host);
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The machines of a rule by their ids, each once.
+pub(super) fn resources(now: &Now, rule: &ProxyRule) -> Vec<ResourceId> {
+    let one = |wanted: &Wanted| match wanted {
+        Wanted::One(id) => Some(id.clone()),
+        Wanted::Tagged(_) => None,
+    };
+    let named = rule.resources.iter().filter_map(one);
+    let tagged = match named.clone().count() == rule.resources.len() {
+        true => &[],
+        false => now.state.tagged(&rule.name),
+    };
+    let all: BTreeSet<_> = named.chain(tagged.iter().cloned()).collect();
+    all.into_iter().collect()
+}
+
+pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
+    let known = kinds::local_host(id).or_else(|| now.state.host(id));
+    known.map(str::to_owned)
+}
+
+fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
+    let check = |port: u16, path: Option<String>| Check {
+        host: host.to_owned(),
+        port,
+        path,
+    };
+    let http = rule
+        .http
+        .iter()
+        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
+    let tcp = rule.tcp.iter().map(|way| check(way.port, None));
+    http.chain(tcp).collect()
+}

@@ -1,0 +1,245 @@
+//! What the proxy stands for at this moment: its rules, what is remembered of them, what Envoy has been told.
+
+mod machines;
+mod ports;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::compute::kinds::Kinds;
+use crate::config::proxy::ProxyConfig;
+use crate::config::proxy_rules::ProxyRule;
+use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::rule::{ResourceId, RouteId, RuleName, Side};
+use crate::gateway::envoy::{Certificate, Plane, Version};
+use crate::ledger::folder::Folder;
+
+use super::prober::Prober;
+use super::state::{self, NoPort, State};
+
+use self::ports::name_of;
+
+/// What stands for the daemon among the target groups.
+pub const WAKER: &str = "envoy:waker";
+/// The header by which a held request is matched to its rule again; a client's own is taken away.
+pub const RULE_HEADER: &str = "x-autostopping-rule";
+/// How long Envoy may take to acknowledge a flip; within the time of an action.
+const ACK: Duration = Duration::from_secs(8);
+
+/// The gateway and the metrics of the proxy. Clones share everything.
+#[derive(Debug, Clone)]
+pub struct Front {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ProxyConfig,
+    folder: Arc<Folder>,
+    compute: Kinds,
+    prober: Prober,
+    /// Started after this, because what it asks needs this.
+    plane: OnceLock<Plane>,
+    now: Mutex<Now>,
+}
+
+/// What changes, all under one lock, so that views are published in the order in which they were made.
+#[derive(Debug, Default)]
+struct Now {
+    rules: BTreeMap<RuleName, Arc<ProxyRule>>,
+    state: State,
+    certificates: Vec<Certificate>,
+    /// Rules without all of their ports, and why.
+    missing: Vec<NoPort>,
+    /// Machines that checks find unwell.
+    unwell: BTreeSet<ResourceId>,
+    /// Flips that Envoy has not acknowledged yet, with the side it may still be on.
+    unacknowledged: BTreeMap<RuleName, Side>,
+}
+
+impl Front {
+    /// With the state that the folder has.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn open(config: ProxyConfig, folder: Arc<Folder>, compute: Kinds) -> Result<Self, String> {
+        let bytes = folder
+            .get(state::FILE)
+            .map_err(|error| format!("{}: {error}", state::FILE))?;
+        let state = bytes.map_or_else(|| Ok(State::default()), |bytes| State::read(&bytes))?;
+        let now = Now {
+            state,
+            ..Now::default()
+        };
+        let inner = Inner {
+            config,
+            folder,
+            compute,
+            prober: Prober::default(),
+            plane: OnceLock::new(),
+            now: Mutex::new(now),
+        };
+        Ok(Front { inner: Arc::new(inner) })
+    }
+
+    /// The control plane through which Envoy is told; once.
+    pub fn connect(&self, plane: Plane) {
+        let _ = self.inner.plane.set(plane);
+    }
+
+    pub fn plane(&self) -> Option<&Plane> {
+        self.inner.plane.get()
+    }
+
+    pub fn config(&self) -> &ProxyConfig {
+        &self.inner.config
+    }
+
+    /// Envoy's own interface.
+    pub fn admin_socket(&self) -> PathBuf {
+        self.inner.config.xds_socket.with_file_name("envoy-admin.sock")
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.inner.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn rule(&self, name: &RuleName) -> Option<Arc<ProxyRule>> {
+        self.now().rules.get(name).cloned()
+    }
+
+    pub fn rules(&self) -> Vec<Arc<ProxyRule>> {
+        self.now().rules.values().cloned().collect()
+    }
+
+    /// Where the proxy listens for a rule's machine's port.
+    pub fn port(&self, rule: &ProxyRule, target: u16) -> Option<u16> {
+        let fixed = rule.tcp.iter().find(|way| way.port == target)?.listen;
+        fixed.or_else(|| self.now().state.port(&rule.name, target))
+    }
+
+    pub fn missing(&self) -> Vec<NoPort> {
+        self.now().missing.clone()
+    }
+
+    pub fn generation(&self, rule: &RuleName) -> u64 {
+        self.now().state.generation(rule)
+    }
+
+    pub fn side(&self, rule: &RuleName) -> Side {
+        self.now().state.side(rule)
+    }
+
+    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports.
+    ///
+    /// # Errors
+    /// When it cannot be remembered; then nothing is changed.
+    pub fn set_rules(&self, rules: Vec<ProxyRule>) -> Result<(), Fault> {
+        let rules: BTreeMap<_, _> = rules
+            .into_iter()
+            .map(|rule| (rule.name.clone(), Arc::new(rule)))
+            .collect();
+        let allotted = |rule: &ProxyRule| {
+            rule.tcp
+                .iter()
+                .filter(|way| way.listen.is_none())
+                .map(|way| way.port)
+                .collect()
+        };
+        let wanted = rules
+            .iter()
+            .map(|(name, rule)| (name.clone(), allotted(rule)))
+            .collect();
+        let fixed = rules
+            .values()
+            .flat_map(|rule| &rule.tcp)
+            .filter_map(|way| way.listen)
+            .collect();
+        let range = self.inner.config.port_range.clone();
+        self.change(|now| {
+            now.missing = now.state.allot(&range, &wanted, &fixed);
+            now.rules = rules;
+        })?;
+        Ok(())
+    }
+
+    pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {
+        self.change(|now| now.certificates = certificates).map(|_| ())
+    }
+
+    /// Ends the wait of all who rang for this generation.
+    ///
+    /// # Errors
+    /// When it cannot be remembered.
+    pub fn give_up(&self, rule: &RuleName, generation: u64) -> Result<(), Fault> {
+        self.change(|now| {
+            if now.state.generation(rule) == generation {
+                now.state.give_up(rule);
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Changes what is remembered: on the disk first, then here, then in Envoy.
+    fn change(&self, work: impl FnOnce(&mut Now)) -> Result<Option<Version>, Fault> {
+        let mut now = self.now();
+        let before = (now.state.clone(), now.rules.clone());
+        work(&mut now);
+        if now.state != before.0
+            && let Err(error) = self.inner.folder.put(state::FILE, &now.state.written())
+        {
+            (now.state, now.rules) = before;
+            return Err(Fault::new(FaultKind::Conflict, "proxy:remember", error.to_string()));
+        }
+        Ok(self.publish(&now))
+    }
+
+    fn publish(&self, now: &Now) -> Option<Version> {
+        let plane = self.inner.plane.get()?;
+        Some(plane.publish(&self.view(now)))
+    }
+
+    /// Tells Envoy what there is, for the first time.
+    pub fn begin(&self) -> Option<Version> {
+        self.publish(&self.now())
+    }
+
+    async fn flip(&self, route: &RouteId, side: Side) -> Result<(), Fault> {
+        const FLIP: &str = "envoy:flip";
+        let name =
+            name_of(&route.0).ok_or_else(|| Fault::new(FaultKind::NotFound, FLIP, format!("{route} is no route")))?;
+        if self.rule(&name).is_none() {
+            return Err(Fault::new(
+                FaultKind::NotFound,
+                FLIP,
+                format!("{name} is no rule any more"),
+            ));
+        }
+        let version = self.change(|now| {
+            let from = now.state.side(&name);
+            if from != side {
+                now.unacknowledged.insert(name.clone(), from);
+            }
+            now.state.flip(&name, side);
+        })?;
+        let (Some(version), Some(plane)) = (version, self.plane()) else {
+            return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
+        };
+        // What it has not acknowledged it may get at any moment: nobody knows which side it is on.
+        match tokio::time::timeout(ACK, plane.rule_acked(version, &name)).await {
+            Ok(Ok(())) => {
+                self.now().unacknowledged.remove(&name);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(Fault::new(FaultKind::Other, FLIP, error.to_string())),
+            Err(_) => Err(Fault::new(
+                FaultKind::Other,
+                FLIP,
+                "Envoy does not acknowledge it in time",
+            )),
+        }
+    }
+}
