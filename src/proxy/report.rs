@@ -5,6 +5,7 @@ use std::fmt::Write;
 use askama::Template;
 use serde::Serialize;
 
+use crate::config::proxy_rules::HttpRoute;
 use crate::domain::phase::Phase;
 use crate::domain::rule::{RuleName, Side};
 use crate::domain::seen::Wanted;
@@ -47,8 +48,18 @@ pub struct RuleReport {
     pub problems: Vec<String>,
     pub resources: Vec<String>,
     pub hosts: Vec<String>,
+    pub sites: Vec<SiteReport>,
     pub ports: Vec<PortReport>,
     pub awake: bool,
+}
+
+/// A way in by HTTP.
+#[derive(Debug, Serialize)]
+pub struct SiteReport {
+    pub hosts: Vec<String>,
+    pub path: String,
+    /// Of the machine.
+    pub port: u16,
 }
 
 /// A way in by TCP.
@@ -59,6 +70,16 @@ pub struct PortReport {
     /// Of the proxy; none when the range is used up.
     pub listen: Option<u16>,
     pub protocol: &'static str,
+}
+
+impl SiteReport {
+    fn of(way: &HttpRoute) -> Self {
+        SiteReport {
+            hosts: way.hosts.clone(),
+            path: way.path.clone(),
+            port: way.port,
+        }
+    }
 }
 
 impl Report {
@@ -93,6 +114,7 @@ impl Report {
                 }),
                 resources: desk.front.resources(rule).into_iter().map(|id| id.0).collect(),
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
+                sites: rule.http.iter().map(SiteReport::of).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
                 awake: desk.front.side(&rule.name) == Side::Backend,
             }
