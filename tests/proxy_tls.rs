@@ -229,6 +229,30 @@ fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
     place.until("it is told", || place.errors().contains(told));
 }
 
+/// Seen red: with a daemon that does not start.
+#[test]
+fn without_a_certificate_all_but_https_is_served_until_it_is_there() {
+    let authority = Authority::new();
+    let a = authority.sign("a", &["www.a.test"]);
+    let b = authority.sign("b", &["b.test"]);
+    let port = free_port();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("go"), "").unwrap();
+    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    for file in ["a.pem", "b.key"] {
+        std::fs::remove_file(place.path(file)).unwrap();
+    }
+    let _daemon = place.start();
+    let said = place.errors();
+    assert!(said.contains("a.pem") && said.contains("b.key"), "{said}");
+    assert_eq!(curl(&place, "http://www.a.test:8080/", "%{http_code}"), "200");
+    place.write("b.key", &b.key);
+    place.until("one is there", || shown(&place, Some("b.test")) == "b");
+    place.write("a.pem", &a.chain);
+    place.until("the other is there", || shown(&place, Some("www.a.test")) == "a");
+    assert_eq!(place.errors(), "");
+}
+
 /// Seen red: with a page that does not reload.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_sees_the_page_and_then_the_site_by_itself() {

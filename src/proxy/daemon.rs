@@ -35,10 +35,14 @@ use super::worker::ProxyDriver;
 
 /// How often Envoy reports its load: so much later it is known that a session has ended.
 const REPORTS: Duration = Duration::from_secs(2);
+/// What Envoy has refused, a port that is taken for example, it is told again after this.
+const RETRY: Duration = Duration::from_secs(30);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How often secrets are read again; a read is paid for.
 const SECRETS: Duration = Duration::from_secs(300);
+/// The same, while a certificate is missing.
+const MISSING: Duration = Duration::from_secs(30);
 /// How often machines are asked for by their tags.
 const DISCOVER: Duration = Duration::from_secs(60);
 /// How often DNS records that are not right are tried again, and the machine's address is asked for.
@@ -114,9 +118,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let desk = Desk::new(front.clone(), driver("proxy"));
     let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
     certificates.renew(desk.now(), true).await;
-    if !certificates.is_whole() {
-        return Err(certificates.problems(desk.now()).join("\n"));
-    }
     desk.note_certificates(certificates.problems(desk.now()));
     front
         .set_certificates(certificates.in_use())
@@ -185,6 +186,7 @@ async fn plane<L: Ledger + Send + Sync + 'static>(
         xds: config.xds_socket.clone(),
         usage: SocketAddr::from(([127, 0, 0, 1], config.usage_port)),
         load_interval: REPORTS,
+        retry: RETRY,
     };
     Plane::start(places, court, SystemClock)
         .await
@@ -223,8 +225,10 @@ async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
 /// Every now and then, and all of it at once on SIGHUP.
 async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificates: Certificates, mut told: Signal) {
     for round in 1_u64.. {
+        // What is not there yet keeps a port closed.
+        let often = if certificates.is_whole() { SECRETS } else { MISSING };
         let all = tokio::select! {
-            () = tokio::time::sleep(RELOAD) => round.is_multiple_of(SECRETS.as_secs()),
+            () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
             _ = told.recv() => true,
         };
         match desk.reload() {

@@ -68,10 +68,9 @@ impl Worker {
         answered.await.unwrap_or_else(|_| Err(gone.to_owned()))
     }
 
-    /// Ends when the rule's record is so; false when the rule is gone.
-    pub async fn until(&self, is: impl Fn(&Record) -> bool) -> bool {
-        let mut seen = self.seen.clone();
-        seen.wait_for(|record| record.as_ref().is_some_and(&is)).await.is_ok()
+    /// What is seen from now on; closed when the rule is gone.
+    pub fn seen(&self) -> watch::Receiver<Option<Record>> {
+        self.seen.clone()
     }
 }
 
@@ -83,12 +82,14 @@ async fn work<L: Ledger + Send + Sync + 'static>(
 ) {
     let mut pause = Duration::ZERO;
     loop {
+        let unsure = !driver.gateway.is_sure(&name);
         let wish = tokio::select! {
             wish = wanted.recv() => match wish {
                 Some(wish) => Some(wish),
                 None => return,
             },
             () = tokio::time::sleep(pause) => None,
+            () = driver.gateway.sure(&name), if unsure => None,
         };
         let (stimulus, effort, answer) = match wish {
             // Whoever comes while it is wanted already learns nothing new by a look of his own.
