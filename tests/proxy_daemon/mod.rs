@@ -4,6 +4,7 @@
 mod machines;
 mod session;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -257,22 +258,23 @@ describeDelay = "0s"
         line.map_or(0, |value| value.parse().unwrap())
     }
 
-    /// Ends the programs of a daemon that left them running.
-    fn end_programs(&self) {
+    /// The process groups of the programs that the daemon has started, whether or not they have ended since.
+    pub fn programs(&self) -> Vec<i32> {
         let Ok(text) = std::fs::read(self.path("state/programs.json")) else {
-            return;
+            return Vec::new();
         };
-        let running: Value = serde_json::from_slice(&text).unwrap();
-        for one in running.as_object().into_iter().flatten() {
-            let group = i32::try_from(one.1["group"].as_i64().unwrap()).unwrap();
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-        }
+        let running: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap();
+        let group = |one: &Value| i32::try_from(one["group"].as_i64().unwrap()).unwrap();
+        running.values().map(group).collect()
     }
 }
 
+/// No program outlives its test, however that ends.
 impl Drop for Place {
     fn drop(&mut self) {
-        self.end_programs();
+        for group in self.programs() {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 
