@@ -247,15 +247,17 @@ describeDelay = "0s"
         Service(child.unwrap())
     }
 
-    /// A gauge or counter of Envoy's.
+    /// A gauge or counter of Envoy's, or the sum of those whose names fit.
     pub fn of_envoy(&self, name: &str) -> u64 {
         let mut stream = UnixStream::connect(self.path("envoy-admin.sock")).unwrap();
         let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let line = answer.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        line.map_or(0, |value| value.parse().unwrap())
+        let lines = answer.lines().filter_map(|line| line.rsplit_once(": "));
+        // Headers of the answer are no statistics.
+        let values = lines.filter(|(name, _)| name.contains('.'));
+        values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 
     /// The process groups of the programs that the daemon has started, whether or not they have ended since.

@@ -19,60 +19,131 @@ const SETTLE: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Served,
+    /// Told to come again, by HTTP.
+    Refused,
     /// Closed before a byte came.
     Closed,
     /// Closed in the middle, so long after it was connected.
     Cut(Duration),
 }
 
-/// Says a word that nobody else says and reads it again.
-async fn visit(at: &str, word: String) -> Outcome {
+/// Asks for an answer that nobody else gets: says `word` and reads until all of it has come again.
+async fn talk(at: &str, says: String, is_whole: impl Fn(&str) -> Option<Outcome>) -> Outcome {
     let talk = async {
         let Ok(mut stream) = TcpStream::connect(at).await else {
             return Outcome::Closed;
         };
         let connected = Instant::now();
-        let expected = format!("hello\n{word}");
-        let _ = stream.write_all(word.as_bytes()).await;
-        let mut read = Vec::new();
-        let mut buffer = [0; 256];
-        while read.len() < expected.len() {
+        let _ = stream.write_all(says.as_bytes()).await;
+        let mut read = String::new();
+        let mut buffer = [0; 4096];
+        loop {
             match stream.read(&mut buffer).await {
                 Ok(0) | Err(_) if read.is_empty() => return Outcome::Closed,
                 Ok(0) | Err(_) => return Outcome::Cut(connected.elapsed()),
-                Ok(count) => read.extend_from_slice(&buffer[..count]),
+                Ok(count) => read += std::str::from_utf8(&buffer[..count]).unwrap(),
+            }
+            if let Some(outcome) = is_whole(&read) {
+                return outcome;
             }
         }
-        assert_eq!(String::from_utf8_lossy(&read), expected, "another's bytes");
-        Outcome::Served
     };
-    tokio::time::timeout(LONG, talk)
-        .await
-        .unwrap_or_else(|_| panic!("{word} hangs"))
+    let talked = tokio::time::timeout(LONG, talk).await;
+    talked.unwrap_or_else(|_| panic!("{says:?} gets no answer"))
+}
+
+/// By TCP: its word comes again.
+async fn echoes(at: &str, word: String) -> Outcome {
+    let expected = format!("hello\n{word}");
+    let is_whole = |read: &str| {
+        assert!(
+            expected.starts_with(read),
+            "another's bytes: {read:?}, not {expected:?}"
+        );
+        (read == expected).then_some(Outcome::Served)
+    };
+    talk(at, word.clone(), is_whole).await
+}
+
+/// By HTTP: its path is in the answer.
+async fn asks(at: &str, word: String) -> Outcome {
+    let path = format!("/{}", word.replace(' ', "-"));
+    let request = format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n");
+    let is_whole = |read: &str| {
+        let (head, body) = read.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+        if body.len() < length.parse().unwrap() {
+            return None;
+        }
+        if !head.starts_with("HTTP/1.1 200 ") {
+            assert!(
+                head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nretry-after: "),
+                "{read}"
+            );
+            return Some(Outcome::Refused);
+        }
+        assert!(
+            body.starts_with(&format!("{{\"path\": \"{path}\"")),
+            "another's answer: {read}, not {path}"
+        );
+        Some(Outcome::Served)
+    };
+    talk(at, request, is_whole).await
+}
+
+async fn visit(at: &str, word: String) -> Outcome {
+    if at.ends_with(":8080") {
+        asks(at, word).await
+    } else {
+        echoes(at, word).await
+    }
+}
+
+/// What the clients of a rule have seen so far.
+#[derive(Default)]
+struct Seen {
+    served: AtomicUsize,
+    others: Mutex<Vec<Outcome>>,
+}
+
+impl Seen {
+    fn note(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Served => drop(self.served.fetch_add(1, Ordering::Relaxed)),
+            other => self.others.lock().unwrap().push(other),
+        }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
+    }
 }
 
 #[test]
 fn fifty_times_to_sleep_and_awake_under_clients_that_never_stop_coming() {
     let place = Place::new();
-    let port = free_port();
-    let starts = place.path("starts");
-    let program = format!("echo >>{}; {}", starts.display(), serves("echo", port));
-    place.write(
-        "config.toml",
-        &place
-            .config("usageTrackingPort = 0")
-            .replace("settle = \"1s\"", "settle = \"200ms\""),
-    );
-    place.rule("dev", &program, port, "other");
+    let (tcp, http) = (free_port(), free_port());
+    place.change("config.toml", "settle = \"1s\"", "settle = \"200ms\"");
+    place.rule("dev", &format!("echo >>dev; {}", serves("echo", tcp)), tcp, "other");
+    place.site("shop", "shop.test", &format!("echo >>shop; {}", site(http)), http, "");
     let _daemon = place.start();
-    let at = place.at("dev");
-    let (over, pause) = (AtomicBool::new(false), AtomicBool::new(false));
-    let (served, closed) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let cuts = Mutex::new(Vec::new());
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        for client in 0..6 {
-            let (at, over, pause, served, closed, cuts) = (&at, &over, &pause, &served, &closed, &cuts);
+        for (rule, at) in [("dev", place.at("dev")), ("shop", format!("{}:8080", place.address))] {
+            let place = &place;
+            scope.spawn(move || cycles(place, rule, &at));
+        }
+    });
+    println!("{CYCLES} cycles of each in {:?}", begun.elapsed());
+}
+
+/// Puts a rule to sleep again and again, under clients that come again and again.
+fn cycles(place: &Place, rule: &str, at: &str) {
+    let (over, pause) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (busy, seen) = (AtomicUsize::new(0), Seen::default());
+    std::thread::scope(|scope| {
+        for client in 0..4 {
+            let (over, pause, busy, seen) = (&over, &pause, &busy, &seen);
             scope.spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
                     .enable_all()
@@ -82,42 +153,39 @@ fn fifty_times_to_sleep_and_awake_under_clients_that_never_stop_coming() {
                     if over.load(Ordering::Relaxed) {
                         return;
                     }
-                    if !pause.load(Ordering::Relaxed) {
-                        match runtime.block_on(visit(at, format!("client {client} round {round}"))) {
-                            Outcome::Served => drop(served.fetch_add(1, Ordering::Relaxed)),
-                            Outcome::Closed => drop(closed.fetch_add(1, Ordering::Relaxed)),
-                            Outcome::Cut(after) => cuts.lock().unwrap().push(after),
-                        }
+                    busy.fetch_add(1, Ordering::SeqCst);
+                    if !pause.load(Ordering::SeqCst) {
+                        seen.note(runtime.block_on(visit(at, format!("client {client} round {round}"))));
                     }
+                    busy.fetch_sub(1, Ordering::SeqCst);
                     std::thread::sleep(Duration::from_millis(5));
                 }
             });
         }
         let _over = Over(&over);
+        let are_served = || {
+            let before = seen.served();
+            place.until("clients are served", || seen.served() > before + 4);
+        };
         for _ in 0..CYCLES {
-            let before = served.load(Ordering::Relaxed);
-            place.until("clients are served", || served.load(Ordering::Relaxed) > before + 6);
+            are_served();
             // Who comes before it has stopped brings it back.
-            place.tell("dev", "sleep");
-            let before = served.load(Ordering::Relaxed);
-            place.until("clients are served", || served.load(Ordering::Relaxed) > before + 6);
-            pause.store(true, Ordering::Relaxed);
-            place.tell("dev", "sleep");
+            place.tell(rule, "sleep");
+            are_served();
+            pause.store(true, Ordering::SeqCst);
+            place.until("nobody is under way", || busy.load(Ordering::SeqCst) == 0);
+            place.tell(rule, "sleep");
             // They come again while it stops, or right after.
-            place.until("it stops", || place.is("dev", "stopping") || place.is("dev", "asleep"));
-            pause.store(false, Ordering::Relaxed);
+            place.until("it stops", || place.is(rule, "stopping") || place.is(rule, "asleep"));
+            pause.store(false, Ordering::SeqCst);
         }
     });
-    let (served, closed, cuts) = (served.into_inner(), closed.into_inner(), cuts.into_inner().unwrap());
-    println!(
-        "{served} served, {closed} closed, {} cut in {:?}",
-        cuts.len(),
-        begun.elapsed()
-    );
+    let (served, others) = (seen.served(), seen.others.into_inner().unwrap());
+    println!("{rule}: {served} served, others: {others:?}");
     // Told to sleep, it does so whoever is there; but not before those had time to end who were there at the switch.
-    assert!(cuts.iter().all(|after| *after >= SETTLE), "{cuts:?}");
-    assert_eq!(closed, 0);
-    let starts = std::fs::read_to_string(starts).unwrap().lines().count();
+    let is_right = |outcome: &Outcome| matches!(outcome, Outcome::Cut(after) if *after >= SETTLE);
+    assert!(others.iter().all(is_right), "{others:?}");
+    let starts = std::fs::read_to_string(place.path(rule)).unwrap().lines().count();
     assert!(starts >= CYCLES, "{starts} starts");
 }
 
@@ -154,81 +222,18 @@ async fn two_thousand_wait_for_one_machine_which_is_started_once() {
     memory("before");
     let mut clients = JoinSet::new();
     for client in 0..MANY {
-        let at = place.at("dev");
-        clients.spawn(async move {
-            assert_eq!(visit(&at, format!("client {client}")).await, Outcome::Served);
-        });
+        for at in [place.at("dev"), format!("{}:8080", place.address)] {
+            clients.spawn(async move {
+                assert_eq!(visit(&at, format!("client {client}")).await, Outcome::Served);
+            });
+        }
     }
-    for client in 0..MANY {
-        let at = format!("{}:8080", place.address);
-        clients.spawn(async move {
-            let mut stream = TcpStream::connect(at).await.unwrap();
-            let request = format!("GET /{client} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            let read = tokio::time::timeout(LONG, stream.read_to_string(&mut answer)).await;
-            read.expect("no answer").unwrap();
-            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-            assert!(answer.contains(&format!("\"path\": \"/{client}\"")), "{answer}");
-        });
-    }
-    let held = || {
-        let tcp = place.of_envoy("tcp.tcp_dev_.*.downstream_cx_total");
-        let http = place.of_envoy("http.*downstream_rq_active");
-        (tcp, http)
-    };
-    println!("{:?}", held());
+    let held =
+        || ["http.http-8080.downstream_rq_active", "tcp.*50000.downstream_cx_total"].map(|name| place.of_envoy(name));
+    place.until("all are held", || held() == [MANY as u64; 2]);
     memory("held");
     std::fs::write(place.path("go"), "").unwrap();
-    let watch = async {
-        for _ in 0..12 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            println!(
-                "{} {} {}",
-                place.status("shop"),
-                place.status("dev")["phase"],
-                std::fs::read_to_string(place.path("log")).unwrap()
-            );
-            println!(
-                "{}",
-                said({
-                    let mut c = Command::new("curl");
-                    c.args([
-                        "-s",
-                        "--unix-socket",
-                        &place.path("envoy-admin.sock").display().to_string(),
-                        "http://x/stats?usedonly",
-                    ]);
-                    c
-                })
-                .lines()
-                .filter(|l| l.contains("shop")
-                    || l.contains("ext_authz")
-                    || l.contains("http.http")
-                    || l.contains("downstream_rq")
-                    || l.contains("downstream_cx"))
-                .collect::<Vec<_>>()
-                .join("\n")
-            );
-            println!(
-                "{}",
-                said({
-                    let mut c = Command::new("ss");
-                    c.args(["-tns"]);
-                    c
-                })
-            );
-            println!(
-                "{}",
-                said({
-                    let mut c = Command::new("ss");
-                    c.args(["-ltn"]);
-                    c
-                })
-            );
-        }
-    };
-    tokio::join!(watch, clients.join_all());
+    clients.join_all().await;
     memory("after");
     let starts = std::fs::read_to_string(place.path("starts")).unwrap();
     assert_eq!(starts.lines().count(), 2, "one start of each machine");

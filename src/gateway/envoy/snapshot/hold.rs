@@ -13,7 +13,6 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
     CheckSettings, ExtAuthz, ExtAuthzPerRoute, ext_authz::Services, ext_authz_per_route::Override,
 };
-use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::{OnDemand, OnDemandCds};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, LocalReplyConfig, ResponseMapper, http_filter,
 };
@@ -21,7 +20,7 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::super::view::Limits;
-use super::super::wire::{CONTROL, any, doorbell, duration, grpc, inline, uint};
+use super::super::wire::{CONTROL, any, duration, grpc, inline, uint};
 
 const FILTER: &str = "envoy.filters.http.ext_authz";
 /// Of the check's extensions, the one there is: the cluster the route leads to.
@@ -62,21 +61,6 @@ pub fn filter(limits: &Limits) -> HttpFilter {
                 ..Default::default()
             })),
             ..Default::default()
-        }))),
-        ..Default::default()
-    }
-}
-
-/// A cluster that Envoy has acknowledged may be a moment away from the thread that has the request: that is waited for.
-pub fn patience() -> HttpFilter {
-    HttpFilter {
-        name: "envoy.filters.http.on_demand".to_owned(),
-        config_type: Some(http_filter::ConfigType::TypedConfig(any(OnDemand {
-            odcds: Some(OnDemandCds {
-                source: doorbell(),
-                timeout: duration(Duration::from_secs(5)),
-                ..Default::default()
-            }),
         }))),
         ..Default::default()
     }
