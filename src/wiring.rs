@@ -69,7 +69,7 @@ pub async fn for_command_line(lookup: &impl Lookup) -> Result<Operator<DynamoDb>
     use crate::config::{BadValue, environment};
 
     let settings = Settings::read(lookup)?;
-    let aws = Aws::from_default_chain(lookup).await?;
+    let aws = Aws::from_default_chain(lookup, None).await?;
     match &settings.ledger {
         LedgerChoice::DynamoDb { table } => {
             let ledger = DynamoDb::new(aws.dynamodb(), table);
@@ -84,6 +84,27 @@ pub async fn for_command_line(lookup: &impl Lookup) -> Result<Operator<DynamoDb>
             value: "memory".to_owned(),
             allowed: "dynamodb:TABLE; the memory of a function is out of reach from here".to_owned(),
         })),
+    }
+}
+
+/// AWS for a proxy, with the credentials of the AWS CLI, in the Region of its configuration, else of `AWS_REGION`. None without
+/// a Region: then it serves what needs none.
+///
+/// # Errors
+/// Everything in the environment that cannot be used.
+#[cfg(feature = "proxy")]
+pub async fn for_proxy(
+    lookup: &impl Lookup,
+    config: &crate::config::proxy::ProxyConfig,
+) -> Result<Option<Aws>, ConfigErrors> {
+    let said = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let region = config
+        .region
+        .clone()
+        .or_else(|| said.iter().find_map(|key| lookup.get(key)));
+    match region {
+        Some(region) => Aws::from_default_chain(lookup, Some(&region)).await.map(Some),
+        None => Ok(None),
     }
 }
 

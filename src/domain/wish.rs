@@ -6,7 +6,7 @@ use super::activity::floor;
 use super::look::Look;
 use super::phase::Phase;
 use super::plan::EventKind;
-use super::record::{Attempt, Record};
+use super::record::{Attempt, COMMAND, Record};
 use super::rule::{Problem, Side};
 use super::seen::{Power, ResourceSeen, Stimulus, Wanted};
 use super::time::{Timestamp, after, before, since};
@@ -32,7 +32,7 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
             wanted: Wanted::Asleep, ..
         } if !problems.is_empty() => {}
         Stimulus::Command { wanted, who } => {
-            want(look, *wanted, format!("command of {who}"));
+            want(look, *wanted, format!("{COMMAND}{who}"));
             if *wanted == Wanted::Asleep {
                 look.record.keep_awake_until = None;
             }

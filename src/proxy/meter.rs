@@ -8,8 +8,13 @@ use crate::domain::time::{Timestamp, after};
 use crate::gateway::envoy::{Covered, Loads};
 
 /// What the reports say of a question's groups. A period is alive when reports cover all of it: one in which the stream was
-/// lost, or that began before the daemon did, proves nothing.
-pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -> Option<RuleName>) -> Activity {
+/// lost, or that began before the daemon did, proves nothing. What is `open` now is use of all of them.
+pub fn activity(
+    loads: &Loads,
+    question: &Question,
+    rule_of: impl Fn(&GroupId) -> Option<RuleName>,
+    open: impl Fn(&GroupId) -> u64,
+) -> Activity {
     let period = question.period;
     let all = || periods(floor(question.from, period), question.until, period);
     let covered = |start: Timestamp| {
@@ -17,7 +22,8 @@ pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -
         loads.covered.iter().any(whole)
     };
     let of = |group: &GroupId| {
-        let mut requests: BTreeMap<Timestamp, u64> = BTreeMap::new();
+        let open = open(group);
+        let mut requests: BTreeMap<Timestamp, u64> = all().filter(|_| open > 0).map(|at| (at, open)).collect();
         let reports = rule_of(group).and_then(|rule| loads.rules.get(&rule));
         for report in reports.into_iter().flatten() {
             let count = report.issued + report.in_progress;
@@ -84,7 +90,11 @@ mod tests {
 
     fn counted(loads: &Loads, question: &Question) -> GroupActivity {
         let rule_of = |group: &GroupId| group.0.strip_prefix("envoy:").map(|name| RuleName(name.to_owned()));
-        activity(loads, question, rule_of).groups.into_values().next().unwrap()
+        activity(loads, question, rule_of, |_| 0)
+            .groups
+            .into_values()
+            .next()
+            .unwrap()
     }
 
     /// Red when a minute was known as soon as a report touched it.
@@ -100,6 +110,17 @@ mod tests {
         };
         let minutes = counted(&loads, &question(60, 360)).alive;
         assert_eq!(minutes, BTreeSet::from([at(120), at(240)]));
+    }
+
+    /// Red when only load reports counted: a session at a cluster that is gone is in none.
+    #[test]
+    fn what_is_open_now_is_use_of_all_that_is_asked_for() {
+        let loads = Loads::default();
+        let rule_of = |_: &GroupId| Some(RuleName("a".to_owned()));
+        let found = activity(&loads, &question(0, 120), rule_of, |_| 2);
+        let group = found.groups.into_values().next().unwrap();
+        assert_eq!(group.requests, BTreeMap::from([(at(0), 2), (at(60), 2)]));
+        assert_eq!(group.alive, BTreeSet::new());
     }
 
     /// Red when only what had begun counted: a quiet session would have been cut.

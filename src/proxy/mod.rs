@@ -7,6 +7,7 @@ mod front;
 mod judge;
 mod meter;
 mod prober;
+mod records;
 mod report;
 mod rule_files;
 mod state;

@@ -68,10 +68,9 @@ impl Worker {
         answered.await.unwrap_or_else(|_| Err(gone.to_owned()))
     }
 
-    /// Ends when the rule's record is so; false when the rule is gone.
-    pub async fn until(&self, is: impl Fn(&Record) -> bool) -> bool {
-        let mut seen = self.seen.clone();
-        seen.wait_for(|record| record.as_ref().is_some_and(&is)).await.is_ok()
+    /// What is seen from now on; closed when the rule is gone.
+    pub fn seen(&self) -> watch::Receiver<Option<Record>> {
+        self.seen.clone()
     }
 }
 
@@ -84,6 +83,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     let mut pause = Duration::ZERO;
     let mut first = None;
     loop {
+        let unsure = !driver.gateway.is_sure(&name);
         let wish = match first.take() {
             Some(wish) => Some(wish),
             None => tokio::select! {
@@ -92,6 +92,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
                     None => return,
                 },
                 () = tokio::time::sleep(pause) => None,
+                () = driver.gateway.sure(&name), if unsure => None,
             },
         };
         let mut answers = Vec::new();

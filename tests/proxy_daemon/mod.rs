@@ -40,6 +40,8 @@ fn in_time(is: impl Fn() -> bool) -> bool {
 pub struct Place {
     folder: TempDir,
     pub address: String,
+    /// Further variables of whatever is run.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Place {
@@ -49,6 +51,7 @@ impl Place {
         let place = Place {
             folder: TempDir::new().unwrap(),
             address: format!("127.{}.{high}.{low}", 64 + NEXT.fetch_add(1, Ordering::Relaxed)),
+            environment: Vec::new(),
         };
         std::fs::create_dir(place.path("rules.d")).unwrap();
         place.write("config.toml", &place.config("usageTrackingPort = 0"));
@@ -104,13 +107,14 @@ describeDelay = "0s"
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+        let mut command = Command::new(proxymanager());
         let own = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         command
             .args(&words[..own])
             .arg("--config")
             .arg(self.path("config.toml"));
         command.args(&words[own..]).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 
@@ -129,6 +133,16 @@ describeDelay = "0s"
             String::from_utf8_lossy(&output.stderr)
         );
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// What the daemon says is wrong, a line each.
+    pub fn errors(&self) -> String {
+        let status = self.ask(&["proxy", "status"]);
+        let errors = status["errors"].as_array().unwrap().iter();
+        errors
+            .map(|error| error.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// What the daemon tells of a rule, by its control socket.
@@ -233,12 +247,18 @@ describeDelay = "0s"
     /// Starts Envoy as its service would, once the daemon has written its bootstrap file. Connections of a listener that has
     /// changed live on for `drain` seconds.
     pub fn envoy(&self, drain: u32) -> Service {
+        self.envoy_with(drain, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(&self, drain: u32, more: &[&str]) -> Service {
         let file = self.path("envoy.json");
         assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
         command.arg("--config-path").arg(file);
         command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s"]);
         command.arg(drain.to_string());
+        command.args(more);
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -280,6 +300,12 @@ impl Drop for Place {
     }
 }
 
+/// What `cargo build` made, unless the environment names another one, such as a release build.
+fn proxymanager() -> PathBuf {
+    let named = std::env::var_os("TEST_PROXYMANAGER");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_proxymanager")), PathBuf::from)
+}
+
 pub fn envoy() -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/envoy");
     assert!(path.exists(), "`make tools` makes {}", path.display());
@@ -302,9 +328,18 @@ impl Daemon {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
     }
 
+    /// Told to read everything again, as `systemctl reload` does it.
+    pub fn reload(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
     /// Its memory in KiB.
     pub fn memory(&self) -> u64 {
         memory(&self.child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Without a word, as a crash.

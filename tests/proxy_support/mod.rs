@@ -87,9 +87,23 @@ async fn begin(xds: &Path, usage: SocketAddr) -> std::io::Result<Begun> {
         xds: xds.to_owned(),
         usage,
         load_interval: Duration::from_millis(200),
+        retry: Duration::from_millis(500),
     };
     let (plane, signals) = Plane::start(places, Asks(sender), SystemClock).await?;
     Ok((plane, signals, cases))
+}
+
+async fn envoy(folder: &Path, usage: SocketAddr, prefix: &str) -> Envoy {
+    let bootstrap = Bootstrap {
+        xds: folder.join("xds.sock"),
+        usage,
+        admin: folder.join(format!("{prefix}admin.sock")),
+        node: "test".to_owned(),
+        max_heap: 1 << 30,
+        max_connections: 20_000,
+    };
+    let file = folder.join(format!("{prefix}envoy.json"));
+    Envoy::start(&program(), &bootstrap, &file, DRAIN).await.expect("Envoy")
 }
 
 impl Rig {
@@ -101,16 +115,7 @@ impl Rig {
             .await
             .expect("the sockets");
         plane.publish(view);
-        let bootstrap = Bootstrap {
-            xds: folder.path().join("xds.sock"),
-            usage: plane.usage_address(),
-            admin: folder.path().join("admin.sock"),
-            node: "test".to_owned(),
-            max_heap: 1 << 30,
-            max_connections: 20_000,
-        };
-        let file = folder.path().join("envoy.json");
-        let envoy = Envoy::start(&program(), &bootstrap, &file, DRAIN).await.expect("Envoy");
+        let envoy = envoy(folder.path(), plane.usage_address(), "").await;
         let mut rig = Rig {
             folder,
             plane,
@@ -122,6 +127,11 @@ impl Rig {
         rig.connected().await;
         rig.publish(view).await;
         rig
+    }
+
+    /// One more at the same sockets.
+    pub async fn another_envoy(&self) -> Envoy {
+        envoy(self.folder.path(), self.plane.usage_address(), "another-").await
     }
 
     pub fn admin(&self) -> PathBuf {

@@ -21,6 +21,11 @@ pub fn listener_name(rule: &RuleView, way: &TcpWay) -> String {
     format!("tcp/{}/{}", rule.name, way.listen)
 }
 
+/// The rule that a listener of this name is for.
+pub fn rule_of_listener(name: &str) -> Option<&str> {
+    Some(name.strip_prefix("tcp/")?.rsplit_once('/')?.0)
+}
+
 /// The listener is the same awake and asleep: to wake is to deliver its cluster. It changes with the generation only.
 pub fn add(snapshot: &mut Snapshot, rule: &RuleView) {
     for way in &rule.tcp {
