@@ -77,5 +77,6 @@ fn only_who_waits_for_an_answer_wakes() {
     }
     // A program that does not say what it is.
     let answer = client.get("shop.test", "/", &["User-Agent: "]);
-    assert!(answer.status == 200 && place.is("shop", "awake"), "{answer:?}");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    place.becomes("shop", "awake");
 }
