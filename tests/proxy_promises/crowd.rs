@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// Ends a test that hangs.
 const LONG: Duration = Duration::from_secs(60);
 const CYCLES: usize = 50;
-const SETTLE: Duration = Duration::from_millis(200);
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// What became of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,7 @@ impl Seen {
 fn fifty_times_to_sleep_and_awake_under_clients_that_never_stop_coming() {
     let place = Place::new();
     let (tcp, http) = (free_port(), free_port());
-    place.change("config.toml", "settle = \"1s\"", "settle = \"200ms\"");
+    place.change("config.toml", "settle = \"1s\"", "settle = \"100ms\"");
     place.rule("dev", &format!("echo >>dev; {}", serves("echo", tcp)), tcp, "other");
     place.site("shop", "shop.test", &format!("echo >>shop; {}", site(http)), http, "");
     let _daemon = place.start();

@@ -5,6 +5,7 @@
 #[path = "../proxy_daemon/mod.rs"]
 mod proxy_daemon;
 
+mod awake;
 mod crowd;
 mod cut_over;
 mod stopping;
