@@ -44,7 +44,8 @@ fn a_database_is_given_more_time() {
 /// Red when each spelling was a database of its own, with a rule that stops it.
 #[test]
 fn a_database_has_one_id_however_it_is_spelled() {
-    let text = "idle = \"1h\"\nresources = [\"rds:Orders-1\", \"rds:orders-1\", \"rds-cluster:ALL\"]\n[[tcp]]\nport = 5432\n";
+    let text =
+        "idle = \"1h\"\nresources = [\"rds:Orders-1\", \"rds:orders-1\", \"rds-cluster:ALL\"]\n[[tcp]]\nport = 5432\n";
     let one = |id: &str| Wanted::One(ResourceId(id.to_owned()));
     assert_eq!(
         read("db.toml", text).unwrap().resources,
