@@ -29,6 +29,7 @@ use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
+use super::kernel::{Size, overlap_here};
 use super::records::Records;
 use super::web;
 use super::worker::ProxyDriver;
@@ -53,16 +54,13 @@ const RECORDS: Duration = Duration::from_secs(3600);
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 /// How long the start waits for Envoy to have what it is told; then it goes on without.
 const FIRST_ACK: Duration = Duration::from_secs(10);
-/// Bytes; near it Envoy refuses requests rather than grow.
-const MAX_HEAP: u64 = 1 << 31;
-const MAX_CONNECTIONS: u64 = 100_000;
 
 /// Runs until it is told to end.
 ///
 /// # Errors
 /// A sentence: why it could not begin, or what ended it.
 pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&overlap_here(&config.port_range)) {
         tracing::warn!("{warning}");
     }
     if envoy.is_none() && config.usage_port == 0 {
@@ -200,13 +198,14 @@ async fn start_envoy(
     path: Option<&Path>,
     usage: SocketAddr,
 ) -> Result<Option<Envoy>, String> {
+    let size = Size::here();
     let bootstrap = Bootstrap {
         xds: config.xds_socket.clone(),
         usage,
         admin: front.admin_socket(),
         node: config.access_point.clone().unwrap_or_else(|| "proxy".to_owned()),
-        max_heap: MAX_HEAP,
-        max_connections: MAX_CONNECTIONS,
+        max_heap: size.heap,
+        max_connections: size.connections,
     };
     let file = config.xds_socket.with_file_name("envoy.json");
     std::fs::write(&file, bootstrap.text()).map_err(|error| format!("{}: {error}", file.display()))?;
