@@ -15,7 +15,7 @@ use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::{ProxyConfig, RecordTarget};
+use crate::config::proxy::ProxyConfig;
 use crate::drive::{Driver, Recent};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{Places, Plane, Signals};
@@ -30,7 +30,7 @@ use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
 use super::kernel::{Size, overlap_here};
-use super::records::Records;
+use super::records::{Records, target};
 use super::web;
 use super::worker::ProxyDriver;
 
@@ -253,13 +253,7 @@ async fn records<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, aws: Aws, mut
             if round.is_multiple_of(RECORDS.as_secs()) {
                 records.forget();
             }
-            let target = match desk.front.config().address.clone() {
-                Some(target) => Some(target),
-                None => aws
-                    .address()
-                    .await
-                    .map(|address| RecordTarget::Addresses([address].into())),
-            };
+            let target = target(desk.front.config(), &aws).await;
             match target {
                 Some(target) => records.renew(&hosts, &target).await,
                 None => records.nowhere(),
