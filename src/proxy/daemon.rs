@@ -114,7 +114,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
-    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
+    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets), &front.certificates());
     certificates.renew(desk.now(), true).await;
     desk.note_certificates(certificates.problems(desk.now()));
     front
