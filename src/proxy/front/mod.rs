@@ -208,7 +208,18 @@ impl Front {
     }
 
     pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {
-        self.change(|now| now.certificates = certificates).map(|_| ())
+        let hosts = certificates.iter().map(|one| (one.name.clone(), one.hosts.clone()));
+        let hosts = hosts.collect();
+        self.change(|now| {
+            now.state.note_certificates(hosts);
+            now.certificates = certificates;
+        })?;
+        Ok(())
+    }
+
+    /// The hosts of the certificates that Envoy has been told of, by their names.
+    pub fn certificates(&self) -> BTreeMap<String, Vec<String>> {
+        self.now().state.certificates().clone()
     }
 
     /// Ends the wait of all who rang for this generation.
