@@ -135,6 +135,30 @@ async fn a_held_post_is_delivered_once_also_when_the_daemon_is_started_anew() {
     assert_eq!(requests.load(Ordering::SeqCst), 1);
 }
 
+/// Red when a request's route was not forgotten: one of them went on, and the others were held for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_are_let_go_at_once_every_one_goes_on() {
+    let (port, (machine, requests)) = (port(), site("shop").await);
+    let mut shop = rule("shop", 1, Side::Waker);
+    shop.http = vec![http("web", "*", machine)];
+    let mut rig = Rig::new(&web(&port, &[shop.clone()])).await;
+    let (mut asked, mut verdicts) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        asked.push(ask(port.at, &format!("GET /{number} HTTP/1.1\nHost: shop"), b"").await);
+        verdicts.push(rig.case().await.1);
+    }
+    shop.side = Side::Backend;
+    rig.publish(&web(&port, &[shop])).await;
+    for verdict in verdicts {
+        verdict.send(Verdict::Go).expect("somebody waits");
+    }
+    for (number, mut asked) in asked.into_iter().enumerate() {
+        let answer = asked.answer().await.text();
+        assert_eq!(answer, format!("shop: GET /{number} HTTP/1.1 with 0 bytes"));
+    }
+    assert_eq!(requests.load(Ordering::SeqCst), 100);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_opened_asleep_comes_up_and_is_in_progress() {
     let (port, (machine, _)) = (port(), site("shop").await);

@@ -155,7 +155,7 @@ impl Drop for Open {
     }
 }
 
-/// Seen red: with one filter chain for all certificates; with the problem of an entry forgotten at the next look.
+/// Seen red: with certificates that are for no host, so that the first is shown to everybody.
 #[test]
 fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
     let authority = Authority::new();

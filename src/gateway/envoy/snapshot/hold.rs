@@ -28,12 +28,13 @@ pub const CLUSTER: &str = "cluster";
 /// What Envoy answers, before it is put into words, when nobody could be asked.
 const NOBODY_ASKED: u32 = 511;
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The first pause before asking again is up to this long, and each one up to twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Envoy pauses for any time up to the longest, so for half of it on average.
+/// Pauses are half as long on average; they shall be long enough for twice the time.
 fn retries(away: Duration) -> u32 {
-    let retries = away.as_millis() * 2 / LONGEST_PAUSE.as_millis();
-    u32::try_from(retries).unwrap_or(u32::MAX)
+    let pauses = away.as_millis() * 4 / FIRST_PAUSE.as_millis() + 1;
+    pauses.next_power_of_two().trailing_zeros()
 }
 
 pub fn filter(limits: &Limits) -> HttpFilter {
@@ -53,8 +54,9 @@ pub fn filter(limits: &Limits) -> HttpFilter {
                     retry_on: "connect-failure,refused-stream,reset,unavailable,cancelled".to_owned(),
                     num_retries: uint(retries(limits.away)),
                     retry_back_off: Some(BackoffStrategy {
-                        base_interval: duration(Duration::from_millis(200)),
-                        max_interval: duration(LONGEST_PAUSE),
+                        base_interval: duration(FIRST_PAUSE),
+                        // Envoy takes it for the time-out of each try as well (its `convertCoreToRouteRetryPolicy`).
+                        max_interval: duration(limits.longest_hold),
                     }),
                     ..Default::default()
                 }),
@@ -115,5 +117,29 @@ pub fn replies() -> LocalReplyConfig {
             headers_to_add: vec![header("retry-after", "5"), header("cache-control", "no-store")],
         }],
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when the longest pause was a second: Envoy asked again each second, and answered 503 after some minutes.
+    #[test]
+    fn a_request_is_asked_about_once_for_as_long_as_it_is_held() {
+        let limits = Limits::default();
+        let Some(http_filter::ConfigType::TypedConfig(config)) = filter(&limits).config_type else {
+            panic!("it has a configuration");
+        };
+        let config: ExtAuthz = prost::Message::decode(config.value.as_slice()).expect("it is an authorization");
+        let Some(Services::GrpcService(service)) = config.services else {
+            panic!("it asks by gRPC");
+        };
+        let policy = service.retry_policy.expect("it asks again");
+        assert_eq!(service.timeout, duration(limits.longest_hold));
+        assert_eq!(policy.retry_back_off.expect("it pauses").max_interval, service.timeout);
+        let retries = policy.num_retries.expect("a number").value;
+        let mean = (FIRST_PAUSE / 2) * (2_u32.pow(retries) - 1);
+        assert!(mean >= 2 * limits.away && mean < 5 * limits.away, "{mean:?}");
     }
 }
