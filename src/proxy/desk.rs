@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::config::discovered::{Discovered, Here, discovered};
 use crate::config::proxy_rules::{ProxyRule, conflicts};
 use crate::domain::record::Record;
@@ -248,11 +248,11 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             let wait = async {
                 while let Err(error) = worker.look(Stimulus::Request { who: who.clone() }).await {
                     tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    clock::sleep(std::time::Duration::from_secs(1)).await;
                 }
                 worker.until(|record| record.snapshot.switched).await
             };
-            tokio::time::timeout(rule.wake_timeout, wait).await == Ok(true)
+            clock::timeout(rule.wake_timeout, wait).await == Ok(true)
         };
         if !woken {
             tracing::warn!(rule = %name, "not awake in time: those who waited are let go");

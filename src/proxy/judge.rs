@@ -17,7 +17,7 @@ use crate::ledger::Ledger;
 use super::desk::Desk;
 use super::front::{Front, RULE_HEADER, WAKER};
 use super::worker::ProxyDriver;
-use crate::clock::SystemClock;
+use crate::clock::{self, SystemClock};
 use crate::compute::kinds::Kinds;
 
 /// Decides about held requests.
@@ -70,7 +70,7 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
         }
         let waits = who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait;
         let awake = worker.until(|record| record.snapshot.switched);
-        waits && tokio::time::timeout(rule.wake_timeout, awake).await == Ok(true) && leads_there()
+        waits && clock::timeout(rule.wake_timeout, awake).await == Ok(true) && leads_there()
     }
 }
 

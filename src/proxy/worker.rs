@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
@@ -88,7 +88,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
                 Some(wish) => Some(wish),
                 None => return,
             },
-            () = tokio::time::sleep(pause) => None,
+            () = clock::sleep(pause) => None,
         };
         let (stimulus, effort, answer) = match wish {
             // Whoever comes while it is wanted already learns nothing new by a look of his own.

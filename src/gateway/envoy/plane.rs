@@ -97,6 +97,20 @@ impl Plane {
         Ok((Plane { hub, usage }, Signals { rings, accesses }))
     }
 
+    /// Without its sockets: the other end is a model of Envoy.
+    #[cfg(test)]
+    pub(super) fn unserved(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> (Plane, Signals, Arc<Hub>) {
+        let (ring, rings) = mpsc::unbounded_channel();
+        let (access, accesses) = mpsc::channel(ACCESSES);
+        let hub = Arc::new(Hub::new(ring, access, now));
+        let usage = SocketAddr::from(([127, 0, 0, 1], 0));
+        let plane = Plane {
+            hub: Arc::clone(&hub),
+            usage,
+        };
+        (plane, Signals { rings, accesses }, hub)
+    }
+
     /// Replaces everything that Envoy is told. The same view again changes nothing and is the same version.
     pub fn publish(&self, view: &View) -> Version {
         self.hub.publish(view)

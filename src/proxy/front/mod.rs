@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::clock;
 use crate::compute::kinds::Kinds;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
@@ -229,7 +230,7 @@ impl Front {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
         // What it has not acknowledged it may get at any moment: nobody knows which side it is on.
-        match tokio::time::timeout(ACK, plane.rule_acked(version, &name)).await {
+        match clock::timeout(ACK, plane.rule_acked(version, &name)).await {
             Ok(Ok(())) => {
                 self.now().unacknowledged.remove(&name);
                 Ok(())
