@@ -12,6 +12,8 @@ use super::world::Inner;
 
 /// What happened so shortly before a call that nobody could have known when it was decided.
 const UNKNOWABLE: Millis = 12_000;
+/// How often records are looked at.
+const RECORDS: Millis = 3_000;
 
 /// What is true of a rule, whatever the daemon believes.
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub struct Truth {
     /// What has been seen at least once.
     pub sights: BTreeSet<&'static str>,
     stored: Option<Vec<u8>>,
+    /// When the records were last looked at.
+    recorded: Millis,
 }
 
 impl Inner {
@@ -67,7 +71,9 @@ impl Inner {
                     let stopping = machine.is_some_and(|machine| machine.we_stop);
                     let serves = machine.is_some_and(|machine| machine.serves(now));
                     if stopping {
-                        self.wrong(format!("I1: a connection for {rule} is led to {host}, which we are stopping"));
+                        self.wrong(format!(
+                            "I1: a connection for {rule} is led to {host}, which we are stopping"
+                        ));
                     }
                     if !serves {
                         // The site's own error.
@@ -89,27 +95,53 @@ impl Inner {
         let names: Vec<RuleName> = self.truth.rules.keys().cloned().collect();
         for name in names {
             let reached = !self.envoy.reaches(&name).is_empty();
-            let open = self.truth.clients.values().any(|(rule, opened)| *rule == name && opened.is_some());
-            let Some(rule) = self.truth.rules.get_mut(&name) else { continue };
-            rule.out_of_reach_since = if reached { None } else { rule.out_of_reach_since.or(Some(now)) };
+            let open = self
+                .truth
+                .clients
+                .values()
+                .any(|(rule, opened)| *rule == name && opened.is_some());
+            let Some(rule) = self.truth.rules.get_mut(&name) else {
+                continue;
+            };
+            rule.out_of_reach_since = if reached {
+                None
+            } else {
+                rule.out_of_reach_since.or(Some(now))
+            };
             if open {
                 rule.used = Some(now);
             }
-            if let Some(record) = self.record(&name) {
-                if record.adopted && record.next_check <= record.snapshot.at {
-                    self.wrong(format!("I5: {name} is not looked at again"));
-                }
-                self.see(record.snapshot.phase.name());
+        }
+        if now >= self.truth.recorded + RECORDS {
+            self.truth.recorded = now;
+            self.judge_records();
+        }
+    }
+
+    fn judge_records(&mut self) {
+        let names: Vec<RuleName> = self.truth.rules.keys().cloned().collect();
+        for (name, record) in names
+            .iter()
+            .filter_map(|name| Some((name, self.record(name)?)))
+            .collect::<Vec<_>>()
+        {
+            if record.adopted && record.next_check <= record.snapshot.at {
+                self.wrong(format!("I5: {name} is not looked at again"));
             }
+            self.see(record.snapshot.phase.name());
         }
     }
 
     /// I1: its machine has been found well by a check of this life, and is not one that we are stopping.
     fn judge_delivered(&mut self, cluster: &str) {
         let now = self.now;
-        let Some((name, _)) = cluster.rsplit_once('@') else { return };
+        let Some((name, _)) = cluster.rsplit_once('@') else {
+            return;
+        };
         let name = RuleName(name.to_owned());
-        let Some(rule) = self.truth.rules.get(&name) else { return };
+        let Some(rule) = self.truth.rules.get(&name) else {
+            return;
+        };
         let found = rule.machines.iter().filter_map(|id| Some((id, self.machines.get(id)?)));
         let touched = |by_hand: Option<Millis>| by_hand.is_some_and(|at| now - at <= UNKNOWABLE);
         let bad = found.filter(|(id, m)| !m.seen_well && !touched(m.by_hand) || m.we_stop || self.is_being_stopped(id));
@@ -122,7 +154,10 @@ impl Inner {
 
     /// I4: somebody asked for it since it was last out of reach, but for what was known too late.
     pub fn judge_start(&mut self, id: &ResourceId, crosses: bool) {
-        let stopped = self.machines.get(id).is_some_and(|machine| machine.power == Power::Stopped);
+        let stopped = self
+            .machines
+            .get(id)
+            .is_some_and(|machine| machine.power == Power::Stopped);
         let owners = self.truth.rules.iter().filter(|(_, rule)| rule.machines.contains(id));
         let asked = owners.filter_map(|(_, rule)| rule.asked).max();
         let machine = self.machines.get(id);
@@ -140,22 +175,38 @@ impl Inner {
     /// I2, I7, I8, I9: nobody is led there, nobody is there, for as long as it takes; and its one owner stops it.
     pub fn judge_stop(&mut self, id: &ResourceId) {
         let now = self.now;
-        if !self.machines.get(id).is_some_and(|machine| machine.power == Power::Running) {
+        if !self
+            .machines
+            .get(id)
+            .is_some_and(|machine| machine.power == Power::Running)
+        {
             return;
         }
         let by_hand = self.machines.get(id).and_then(|machine| machine.by_hand);
-        let owners: Vec<RuleName> = self.truth.rules.iter().filter(|(_, rule)| rule.machines.contains(id)).map(|(name, _)| name.clone()).collect();
+        let owners: Vec<RuleName> = self
+            .truth
+            .rules
+            .iter()
+            .filter(|(_, rule)| rule.machines.contains(id))
+            .map(|(name, _)| name.clone())
+            .collect();
         if owners.len() > 1 {
             self.wrong(format!("I8: {id} is stopped, which {owners:?} share"));
         }
-        let leased: Vec<_> = owners.iter().filter_map(|name| self.record(name)).filter(|record| record.lease.is_some()).collect();
+        let leased: Vec<_> = owners
+            .iter()
+            .filter_map(|name| self.record(name))
+            .filter(|record| record.lease.is_some())
+            .collect();
         if leased.len() != 1 {
             self.wrong(format!("I8: {id} is stopped and {} leases are held", leased.len()));
         }
         let host = Inner::host(id);
         let open = self.envoy.clients_of(&host);
         for name in &owners {
-            let Some(rule) = self.truth.rules.get(name) else { continue };
+            let Some(rule) = self.truth.rules.get(name) else {
+                continue;
+            };
             let told = rule.told_to_sleep.is_some();
             let touched = by_hand.is_some_and(|at| now - at <= rule.idle + rule.settle + UNKNOWABLE);
             let (idle, settle, used) = (rule.idle, rule.settle, rule.used);
@@ -172,7 +223,10 @@ impl Inner {
             if !open.is_empty() {
                 self.wrong(format!("a stop of {id} cuts {open:?}, by nobody's word"));
             } else if used.is_some_and(|used| now - used < idle) {
-                self.wrong(format!("I9: {id} is stopped {} ms after its last use", now - used.unwrap_or(0)));
+                self.wrong(format!(
+                    "I9: {id} is stopped {} ms after its last use",
+                    now - used.unwrap_or(0)
+                ));
             }
         }
         self.see("stopped");

@@ -33,7 +33,6 @@ fn runner(cases: u32) -> TestRunner {
 
 #[test]
 fn no_history_of_the_proxy_breaks_a_promise() {
-    tracing_subscriber::fmt().with_test_writer().without_time().init();
     let sights = RefCell::new(BTreeSet::new());
     runner(40)
         .run(&vec(turn(), 1..50), |turns| {
@@ -56,9 +55,25 @@ fn no_history_of_the_proxy_breaks_a_promise() {
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let expected = [
-        "asleep", "awake", "checking", "delivered", "failed", "let go", "misconfigured", "on the backend", "served", "settling",
-        "started", "starting", "stopped", "stopping",
+        "asleep",
+        "awake",
+        "checking",
+        "delivered",
+        "failed",
+        "let go",
+        "misconfigured",
+        "on the backend",
+        "served",
+        "settling",
+        "started",
+        "starting",
+        "stopped",
+        "stopping",
     ];
-    let missing: Vec<_> = expected.iter().filter(|sight| !sights.borrow().contains(**sight)).collect();
+    // A few histories cannot show everything.
+    let missing: Vec<_> = expected
+        .iter()
+        .filter(|sight| !sights.borrow().contains(**sight))
+        .collect();
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }

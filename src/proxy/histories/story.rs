@@ -150,11 +150,17 @@ impl Story {
     fn write_rules(&mut self, variant: u8) {
         let folder = self.place.path().join("rules.d");
         let rule = |machine: u32, more: &str| {
-            format!("idle = \"60s\"\ndeadline = \"60s\"\nwake-timeout = \"90s\"\nresources = \"i-{machine:017}\"\n[[tcp]]\nport = 22\n{more}")
+            format!(
+                "idle = \"60s\"\ndeadline = \"60s\"\nwake-timeout = \"90s\"\nresources = \"i-{machine:017}\"\n[[tcp]]\nport = 22\n{more}"
+            )
         };
         let second = rule(2, "[[tcp]]\nport = 5432\n");
         let third = rule(2, "");
-        let files = [("a", Some(rule(1, ""))), ("b", (variant != 1).then_some(second)), ("c", (variant == 2).then_some(third))];
+        let files = [
+            ("a", Some(rule(1, ""))),
+            ("b", (variant != 1).then_some(second)),
+            ("c", (variant == 2).then_some(third)),
+        ];
         for (name, text) in &files {
             let path = folder.join(format!("{name}.toml"));
             match text {
@@ -250,7 +256,9 @@ impl Story {
             Turn::NextStart(index, fate) => inner.machine(&on_machine(index)).fate = Some(*fate),
             Turn::Refuse(rule, true) => drop(inner.envoy.config.refuses.insert(name(*rule))),
             Turn::Refuse(rule, false) => drop(inner.envoy.config.refuses.remove(&name(*rule))),
-            Turn::Slow(all, reports) => (inner.envoy.streams().takes, inner.envoy.streams().reports_take) = (*all, *reports),
+            Turn::Slow(all, reports) => {
+                (inner.envoy.streams().takes, inner.envoy.streams().reports_take) = (*all, *reports)
+            }
             Turn::LoseResources => inner.envoy.streams().lose_resources(),
             Turn::LoseBell => inner.envoy.streams().lose_bell(),
             Turn::LoseLoad => inner.envoy.streams().lose_load(),
@@ -354,14 +362,22 @@ impl Story {
             self.run(10 * SECOND);
             let stage = self.stage.clone();
             let mut inner = stage.inner();
-            let open = |client: &Option<u64>| client.is_some_and(|client| inner.truth.clients.get(&client).is_some_and(|(_, open)| open.is_some()));
+            let open = |client: &Option<u64>| {
+                client.is_some_and(|client| inner.truth.clients.get(&client).is_some_and(|(_, open)| open.is_some()))
+            };
             if served.iter().all(open) {
                 break;
             }
             if inner.now - begun > SERVED_WITHIN {
-                for rule in (0..RULES.len()).filter(|rule| !open(&served[*rule])).collect::<Vec<_>>() {
+                for rule in (0..RULES.len())
+                    .filter(|rule| !open(&served[*rule]))
+                    .collect::<Vec<_>>()
+                {
                     let told = inner.told(&name(rule));
-                    inner.truth.wrong.push(format!("I6: {} is not served: {told}", RULES[rule]));
+                    inner
+                        .truth
+                        .wrong
+                        .push(format!("I6: {} is not served: {told}", RULES[rule]));
                 }
                 return;
             }
@@ -376,20 +392,40 @@ impl Story {
                 inner.leave(client);
             }
         }
-        self.run(ASLEEP_WITHIN);
-        let stage = self.stage.clone();
-        let mut inner = stage.inner();
+        let begun = self.stage.inner().now;
+        while self.stage.inner().now < begun + ASLEEP_WITHIN
+            && (0..RULES.len()).any(|rule| self.sleeplessness(rule).is_some())
+        {
+            self.run(10 * SECOND);
+        }
         for rule in 0..RULES.len() {
-            let record = inner.record(&name(rule));
-            let asleep = record.is_some_and(|record| record.snapshot.phase == Phase::Asleep);
-            let id = machine(u32::try_from(rule).unwrap() + 1);
-            let stopped = inner.machines.get(&id).is_some_and(|machine| machine.power == Power::Stopped);
-            let reached = !inner.envoy.reaches(&name(rule)).is_empty();
-            if !asleep || !stopped || reached {
-                let told = inner.told(&name(rule));
-                inner.truth.wrong.push(format!("I6: {} does not sleep: stopped {stopped}, reached {reached}, {told}", RULES[rule]));
+            if let Some(why) = self.sleeplessness(rule) {
+                self.stage
+                    .inner()
+                    .truth
+                    .wrong
+                    .push(format!("I6: {} does not sleep: {why}", RULES[rule]));
             }
         }
+    }
+
+    /// Why a rule cannot be said to sleep.
+    fn sleeplessness(&self, rule: usize) -> Option<String> {
+        let inner = self.stage.inner();
+        let record = inner.record(&name(rule));
+        let asleep = record.is_some_and(|record| record.snapshot.phase == Phase::Asleep);
+        let power = inner
+            .machines
+            .get(&machine(u32::try_from(rule).unwrap() + 1))
+            .map(|machine| machine.power);
+        let reached = !inner.envoy.reaches(&name(rule)).is_empty();
+        let sleeps = asleep && power == Some(Power::Stopped) && !reached;
+        (!sleeps).then(|| {
+            format!(
+                "its machine is {power:?}, reached {reached}, {}",
+                inner.told(&name(rule))
+            )
+        })
     }
 }
 

@@ -167,7 +167,11 @@ impl Inner {
     pub fn step(&mut self) -> bool {
         let now = self.now;
         let mut news = false;
-        for machine in self.machines.values_mut().filter(|m| m.until.is_some_and(|until| until <= now)) {
+        for machine in self
+            .machines
+            .values_mut()
+            .filter(|m| m.until.is_some_and(|until| until <= now))
+        {
             machine.rest(now);
             news = true;
         }
@@ -191,7 +195,9 @@ impl Inner {
             *call.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
             news = true;
         }
-        self.judge();
+        if news {
+            self.judge();
+        }
         while let Some(entry) = self.sleepers.first_entry().filter(|entry| entry.key().0 <= now) {
             entry.remove().wake();
             news = true;
@@ -206,7 +212,9 @@ impl Inner {
         for id in ids {
             let crosses = self.calls.iter().any(|call| !call.starts && call.ids.contains(id));
             self.judge_start(id, crosses);
-            let Some(machine) = self.machines.get_mut(id) else { continue };
+            let Some(machine) = self.machines.get_mut(id) else {
+                continue;
+            };
             let fate = machine.fate.take();
             match fate {
                 Some(Fate::Refused) => outcome = fault(FaultKind::NoCapacity),
@@ -229,7 +237,9 @@ impl Inner {
         let mut outcome = Ok(());
         for id in ids {
             self.judge_stop(id);
-            let Some(machine) = self.machines.get_mut(id) else { continue };
+            let Some(machine) = self.machines.get_mut(id) else {
+                continue;
+            };
             match machine.power {
                 Power::Running => {
                     machine.stop(now);
@@ -254,7 +264,11 @@ impl Inner {
         let calls = self.calls.iter().map(|call| call.at).min();
         let machines = self.machines.values().filter_map(|machine| machine.until).min();
         let sleeper = self.sleepers.keys().next().map(|(at, _)| *at);
-        [calls, machines, sleeper, Some(self.envoy.next())].into_iter().flatten().min().unwrap_or(Millis::MAX)
+        [calls, machines, sleeper, Some(self.envoy.next())]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Millis::MAX)
     }
 
     /// One of those there are.

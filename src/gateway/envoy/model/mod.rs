@@ -164,7 +164,10 @@ impl Envoy {
         let listeners = self.config.has.get(&Kind::Listener).into_iter().flatten();
         let named = listeners.flat_map(|(_, resource)| &resource.refers);
         let parsed = named.filter_map(|cluster| ClusterName::parse(cluster));
-        parsed.filter(|name| name.rule == *rule).map(|name| name.generation).collect()
+        parsed
+            .filter(|name| name.rule == *rule)
+            .map(|name| name.generation)
+            .collect()
     }
 
     /// Connections under way, those of clusters that are gone among them.
@@ -194,7 +197,11 @@ impl Envoy {
     }
 
     fn let_go(&mut self, whom: impl Fn(&(String, Millis)) -> bool) {
-        for client in self.waiting.extract_if(.., |_, waits| whom(waits)).map(|(client, _)| client) {
+        for client in self
+            .waiting
+            .extract_if(.., |_, waits| whom(waits))
+            .map(|(client, _)| client)
+        {
             self.happened.push(Happened::LetGo(client));
         }
     }

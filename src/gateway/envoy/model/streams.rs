@@ -221,7 +221,9 @@ impl Streams {
 
     /// Hands over what has arrived there, and takes in what is told. Whether anything is.
     pub fn exchange(&mut self, now: Millis) -> bool {
-        let Some(socket) = self.socket.clone() else { return false };
+        let Some(socket) = self.socket.clone() else {
+            return false;
+        };
         if let Some(id) = self.resources {
             for (kind, said) in self.said.arrived(now) {
                 socket.0.receive(id, kind, said);
