@@ -12,7 +12,7 @@ CARGO_HOME ?= $(HOME)/.cargo
 OBJCOPY ?= objcopy
 export TEST_BOOTSTRAP := $(CURDIR)/$(BOOTSTRAP)
 
-.PHONY: help demo demo-proxy build test fuzz bench ci zip tools fmt lint doc tests templates permissions sam reproducible clean
+.PHONY: help demo demo-proxy build test fuzz bench bench-function bench-proxy ci zip tools fmt lint doc tests templates permissions sam reproducible clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | column -t -s "$$(printf '\t')"
@@ -72,9 +72,16 @@ SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 fuzz: ## A million hostile events; SEED=NUMBER begins with that story
 	cargo test --test fuzz -- cases=1000000 seed=$(SEED)
 
-bench: tools zip ## Measure the function side by side with others; writes bench/RESULTS.md
-	cargo build --release --manifest-path bench/hello/Cargo.toml
-	cargo bench --profile dev --bench results
+bench: bench-function bench-proxy ## Measure what is shipped side by side with others; writes bench/RESULTS.md
+
+bench-function: tools zip ## Its part about the function
+	cargo build --release --manifest-path bench/function/hello/Cargo.toml
+	cargo bench --profile dev --bench function
+
+bench-proxy: tools ## Its part about the proxy
+	@scripts/install-bench-tools
+	cargo build --release --bin proxymanager
+	TEST_PROXYMANAGER=$(CURDIR)/target/release/proxymanager cargo bench --profile dev --bench proxy
 
 fmt:
 	cargo fmt --check

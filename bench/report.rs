@@ -1,6 +1,8 @@
 //! The results as Markdown, and the numbers of a sample.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write, fs};
+
+const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/RESULTS.md");
 
 /// What is written so far.
 #[derive(Default)]
@@ -27,22 +29,31 @@ impl Report {
         let _ = write!(self.0, "\n{words}\n");
     }
 
-    /// The whole file.
-    pub fn text(&self) -> String {
-        let words = "Written by `make bench`, which repeats all of it: the release build of the function in front of the \
-                     local cloud, on loopback. Times are those of a process on this machine, not of Lambda, where the \
-                     start of an environment comes before and the network in between.";
-        format!("# Results\n\n{words}\n\n{}\n{}", machine(), self.0)
+    /// Puts it into the file of the results in the place of the part with this title; other parts stay as they are.
+    pub fn save(&self, title: &str, words: &str) {
+        let old = fs::read_to_string(RESULTS).unwrap_or_default();
+        let mut parts: BTreeMap<&str, &str> = old
+            .split("\n# ")
+            .filter_map(|part| part.trim_start_matches("# ").split_once('\n'))
+            .collect();
+        let own = format!("\n{words}\n\n{}\n{}", machine(), self.0);
+        parts.insert(title, &own);
+        let parts = parts
+            .iter()
+            .map(|(title, text)| format!("# {title}\n{}\n", text.trim_end_matches('\n')));
+        let whole = parts.collect::<Vec<_>>().join("\n");
+        fs::write(RESULTS, whole).expect("the results can be written");
+        println!("written to {RESULTS}");
     }
 }
 
 /// What it ran on.
 fn machine() -> String {
-    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = info
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
     format!(
         "Machine: {cores} cores, {}.",
         name.map_or("of an unknown kind", |(_, name)| name)

@@ -27,6 +27,17 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that nobody sets.
+#[cfg(feature = "proxy")]
+#[allow(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn instant() -> tokio::time::Instant {
+    #[cfg(test)]
+    if let Some(world) = crate::played::world() {
+        return world.instant();
+    }
+    tokio::time::Instant::now()
+}
+
 /// It took too long.
 #[cfg(feature = "aws")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

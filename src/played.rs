@@ -20,6 +20,7 @@ pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What there is outside of the daemon.
 pub trait World: Send + Sync {
     fn now(&self) -> Timestamp;
+    fn instant(&self) -> tokio::time::Instant;
     fn sleep(&self, span: Duration) -> Later<()>;
     fn describe(&self, ids: &[ResourceId]) -> Later<Result<Vec<ResourceSeen>, Fault>>;
     fn start(&self, ids: &[ResourceId]) -> Later<Result<(), Fault>>;

@@ -6,6 +6,7 @@ use crate::clock::SystemClock;
 use crate::compute::ec2::Ec2;
 use crate::config::environment::{LedgerChoice, Settings};
 use crate::config::{ConfigErrors, Lookup};
+use crate::domain::activity::MINUTE;
 use crate::domain::record::DESCRIBE_IS_STALE_FOR;
 use crate::drive::{Driver, Recent, TABLE_AGE};
 use crate::gateway::alb::Alb;
@@ -36,6 +37,7 @@ pub fn driver<L>(settings: &Settings, aws: &Aws, ledger: L, owner: String) -> Aw
             settle,
             idle_min,
             metrics_delay,
+            metrics_period: MINUTE,
             describe_delay: DESCRIBE_IS_STALE_FOR,
             table_age: TABLE_AGE,
         },
@@ -67,7 +69,7 @@ pub async fn for_command_line(lookup: &impl Lookup) -> Result<Operator<DynamoDb>
     use crate::config::{BadValue, environment};
 
     let settings = Settings::read(lookup)?;
-    let aws = Aws::from_default_chain(lookup).await?;
+    let aws = Aws::from_default_chain(lookup, None).await?;
     match &settings.ledger {
         LedgerChoice::DynamoDb { table } => {
             let ledger = DynamoDb::new(aws.dynamodb(), table);
@@ -82,6 +84,27 @@ pub async fn for_command_line(lookup: &impl Lookup) -> Result<Operator<DynamoDb>
             value: "memory".to_owned(),
             allowed: "dynamodb:TABLE; the memory of a function is out of reach from here".to_owned(),
         })),
+    }
+}
+
+/// AWS for a proxy, with the credentials of the AWS CLI, in the Region of its configuration, else of `AWS_REGION`. None without
+/// a Region: then it serves what needs none.
+///
+/// # Errors
+/// Everything in the environment that cannot be used.
+#[cfg(feature = "proxy")]
+pub async fn for_proxy(
+    lookup: &impl Lookup,
+    config: &crate::config::proxy::ProxyConfig,
+) -> Result<Option<Aws>, ConfigErrors> {
+    let said = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let region = config
+        .region
+        .clone()
+        .or_else(|| said.iter().find_map(|key| lookup.get(key)));
+    match region {
+        Some(region) => Aws::from_default_chain(lookup, Some(&region)).await.map(Some),
+        None => Ok(None),
     }
 }
 

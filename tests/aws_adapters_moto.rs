@@ -11,7 +11,7 @@ use proxymanager::aws::Aws;
 use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
 use proxymanager::compute::ec2::Ec2;
-use proxymanager::domain::activity::{Backend, GroupActivity, Question};
+use proxymanager::domain::activity::{Backend, GroupActivity, MINUTE, Question};
 use proxymanager::domain::fault::FaultKind;
 use proxymanager::domain::policy::StopKind;
 use proxymanager::domain::rule::{Action, GroupId, ResourceId, RouteId, final_action};
@@ -433,6 +433,7 @@ async fn requests_and_healthy_hosts_are_counted_by_the_minute() {
         machines: Vec::new(),
         network: true,
         cpu: true,
+        period: MINUTE,
         from: minute(0),
         until: minute(3),
     };

@@ -12,7 +12,7 @@ use local_support::{cloud, control};
 use proxymanager::activity::Metrics;
 use proxymanager::activity::cloudwatch::CloudWatch;
 use proxymanager::aws::Aws;
-use proxymanager::domain::activity::{Activity, Backend, GroupActivity, Question};
+use proxymanager::domain::activity::{Activity, Backend, GroupActivity, MINUTE, Question};
 use proxymanager::domain::fault::{Fault, FaultKind};
 use proxymanager::domain::rule::{GroupId, ResourceId};
 use proxymanager::domain::time::Timestamp;
@@ -56,6 +56,7 @@ impl Past {
             machines: Vec::new(),
             network: true,
             cpu: true,
+            period: MINUTE,
             from: self.minute(from),
             until: self.minute(until),
         }

@@ -135,6 +135,30 @@ async fn a_held_post_is_delivered_once_also_when_the_daemon_is_started_anew() {
     assert_eq!(requests.load(Ordering::SeqCst), 1);
 }
 
+/// Red when a request's route was not forgotten: one of them went on, and the others were held for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_are_let_go_at_once_every_one_goes_on() {
+    let (port, (machine, requests)) = (port(), site("shop").await);
+    let mut shop = rule("shop", 1, Side::Waker);
+    shop.http = vec![http("web", "*", machine)];
+    let mut rig = Rig::new(&web(&port, &[shop.clone()])).await;
+    let (mut asked, mut verdicts) = (Vec::new(), Vec::new());
+    for number in 0..100 {
+        asked.push(ask(port.at, &format!("GET /{number} HTTP/1.1\nHost: shop"), b"").await);
+        verdicts.push(rig.case().await.1);
+    }
+    shop.side = Side::Backend;
+    rig.publish(&web(&port, &[shop])).await;
+    for verdict in verdicts {
+        verdict.send(Verdict::Go).expect("somebody waits");
+    }
+    for (number, mut asked) in asked.into_iter().enumerate() {
+        let answer = asked.answer().await.text();
+        assert_eq!(answer, format!("shop: GET /{number} HTTP/1.1 with 0 bytes"));
+    }
+    assert_eq!(requests.load(Ordering::SeqCst), 100);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_websocket_opened_asleep_comes_up_and_is_in_progress() {
     let (port, (machine, _)) = (port(), site("shop").await);
@@ -244,6 +268,7 @@ fn certificate(name: &str, host: &str) -> Certificate {
     assert!(made.status.success(), "{made:?}");
     Certificate {
         name: name.to_owned(),
+        hosts: vec![host.to_owned()],
         chain_pem: std::fs::read(chain).expect("the certificate"),
         key_pem: std::fs::read(key).expect("the key"),
     }
@@ -276,8 +301,6 @@ async fn each_host_has_its_certificate_and_a_bad_one_changes_nothing() {
         http("https", "a.example.com", machine),
         http("https", "b.example.com", machine),
     ];
-    shop.http[0].certificate = Some("a".to_owned());
-    shop.http[1].certificate = Some("b".to_owned());
     let (a, b) = (certificate("a", "a.example.com"), certificate("b", "b.example.com"));
     let mut view = View {
         edge: Edge {
@@ -296,9 +319,18 @@ async fn each_host_has_its_certificate_and_a_bad_one_changes_nothing() {
     assert_eq!(shown(&https_port, Some("b.example.com")).await, is("b.example.com"));
     assert_eq!(shown(&https_port, Some("who.example.com")).await, is("a.example.com"));
     assert_eq!(shown(&https_port, None).await, is("a.example.com"));
-    let answer = get(http_port.at, "a.example.com:80", "/x?y").await;
-    let to = format!("https://a.example.com:{}/x?y", https_port.at.port());
-    assert_eq!((answer.status(), answer.header("location")), (301, Some(to.as_str())));
+    let location = async |host: &str| {
+        let answer = get(http_port.at, host, "/x?y").await;
+        (answer.status(), answer.header("location").map(str::to_owned))
+    };
+    let to = |authority: &str| (301, Some(format!("https://{authority}/x?y")));
+    let other = format!("a.example.com:{}", https_port.at.port());
+    assert_eq!(location("a.example.com:8080").await, to(&other));
+    view.edge.listeners[0].redirect_to_https = Some(443);
+    rig.publish(&view).await;
+    for host in ["a.example.com", "a.example.com:80", "a.example.com:8080"] {
+        assert_eq!(location(host).await, to("a.example.com"), "{host}");
+    }
 
     // The key of another.
     view.edge.certificates[1].key_pem = a.key_pem.clone();
@@ -316,7 +348,10 @@ async fn each_host_has_its_certificate_and_a_bad_one_changes_nothing() {
     assert_eq!(shown(&https_port, Some("b.example.com")).await, is("b.example.com"));
 
     // A new one takes its place.
-    view.edge.certificates[1] = certificate("b", "new.example.com");
+    view.edge.certificates[1] = Certificate {
+        hosts: vec!["a.example.com".to_owned(), "B.example.com".to_owned()],
+        ..certificate("b", "new.example.com")
+    };
     rig.publish(&view).await;
     assert_eq!(shown(&https_port, Some("b.example.com")).await, is("new.example.com"));
     assert_eq!(shown(&https_port, Some("a.example.com")).await, is("a.example.com"));

@@ -5,10 +5,11 @@ mod proxy_support;
 
 use std::net::Ipv4Addr;
 
+use proxy_support::names::Names;
 use proxy_support::*;
 use proxymanager::domain::rule::{RuleName, Side};
 use proxymanager::gateway::envoy::{AccessKind, Host, HttpListener, NotAcked, Ring, admin};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 fn ring(rule: &str, generation: u64) -> Ring {
@@ -182,6 +183,61 @@ async fn a_quiet_connection_is_in_progress_also_after_its_cluster_has_gone() {
     assert_eq!(kinds, [AccessKind::Started, AccessKind::Connected, AccessKind::Ended]);
 }
 
+/// Red when the cluster was taken away as soon as nothing led there, and its last report with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_served_just_before_a_flip_is_reported() {
+    let (port, machine) = (port(), greeter().await);
+    let mut shop = rule("shop", 1, Side::Backend);
+    shop.tcp = vec![tcp(&port, machine)];
+    let rig = Rig::new(&rules(&[shop.clone()])).await;
+    let issued = |rig: &Rig| {
+        let loads = rig.plane.loads();
+        let all = loads.rules.get(&shop.name).into_iter().flatten();
+        all.map(|load| load.issued).sum::<u64>()
+    };
+    // After the first report the cluster is known to be counted.
+    let mut first = connect(port.at).await;
+    expect(&mut first, b"hello\n").await;
+    until("the first is reported", async || {
+        rig.plane.loads().rules.contains_key(&shop.name)
+    })
+    .await;
+    let before = issued(&rig);
+    let mut last = connect(port.at).await;
+    expect(&mut last, b"hello\n").await;
+    drop(last);
+    let mut asleep = shop.clone();
+    asleep.side = Side::Waker;
+    asleep.generation = 2;
+    rig.publish(&rules(&[asleep])).await;
+    until("the last is reported", async || issued(&rig) > before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_envoy_is_turned_away_and_the_first_goes_on() {
+    let (port, machine) = (port(), greeter().await);
+    let mut shop = rule("shop", 1, Side::Backend);
+    shop.tcp = vec![tcp(&port, machine)];
+    let mut rig = Rig::new(&rules(&[shop.clone()])).await;
+    let mut open = connect(port.at).await;
+    expect(&mut open, b"hello\n").await;
+    let second = rig.another_envoy().await;
+    until("it is turned away", async || rig.plane.turned_away().is_some()).await;
+    let here = rig.envoy.id().expect("it runs");
+    let why = rig.plane.turned_away().expect("still");
+    assert!(why.contains(&format!("process {here}")), "{why}");
+    // Nobody knows which of the two is in use.
+    let covered = rig.plane.loads().covered;
+    shop.side = Side::Waker;
+    shop.generation = 2;
+    rig.publish(&rules(&[shop])).await;
+    let _waits = connect(port.at).await;
+    assert_eq!(rig.ring().await, ring("shop", 2));
+    echo(&mut open, "still here").await;
+    assert_eq!(rig.plane.loads().covered, covered);
+    second.stop().await.expect("it ends");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_refused_in_envoys_words_and_harms_no_other_rule() {
     let (good_port, machine) = (port(), greeter().await);
@@ -200,7 +256,7 @@ async fn a_port_that_is_taken_is_refused_in_envoys_words_and_harms_no_other_rule
     good.side = Side::Waker;
     good.generation = 2;
 
-    let version = rig.plane.publish(&rules(&[bad.clone(), good.clone(), fine.clone()]));
+    let version = rig.plane.publish(&rules(&[bad.clone(), good.clone(), fine]));
     let answer = within("an answer", rig.plane.acked(version)).await;
     let Err(NotAcked::Rejected(rejections)) = answer else {
         panic!("{answer:?}")
@@ -212,19 +268,19 @@ async fn a_port_that_is_taken_is_refused_in_envoys_words_and_harms_no_other_rule
         "{}",
         rejections[0].words
     );
-    rig.plane
-        .rule_acked(version, &good.name)
-        .await
-        .expect("not this one's problem");
+    let good_one = within("an answer", rig.plane.settled_for(&good.name)).await;
+    good_one.expect("not this one's problem");
     let _waits = connect(good_port.at).await;
     assert_eq!(rig.ring().await, ring("good", 2));
     let _waits = connect(another.at).await;
     assert_eq!(rig.ring().await, ring("fine", 1));
 
+    // Whoever had the port ends, and nobody says so.
+    let at = bad.tcp[0].listen;
     drop(taken);
-    bad.generation = 2;
-    rig.publish(&rules(&[bad, good, fine])).await;
-    assert_eq!(rig.plane.rejections(), []);
+    until("it is told again", async || rig.plane.rejections().is_empty()).await;
+    let _waits = connect(at).await;
+    assert_eq!(rig.ring().await, ring("bad", 1));
 }
 
 /// Red when what is gone was told after what is new: Envoy refuses a second listener at one address.
@@ -262,9 +318,37 @@ async fn a_shared_port_that_is_taken_is_no_concern_of_a_rule_without_it() {
     let version = rig.plane.publish(&view);
     let answer = within("an answer", rig.plane.acked(version)).await;
     assert!(matches!(answer, Err(NotAcked::Rejected(_))), "{answer:?}");
-    let answer = rig.plane.rule_acked(version, &shop.name).await;
+    let answer = within("an answer", rig.plane.settled_for(&shop.name)).await;
     answer.expect("not this one's problem");
     expect(&mut connect(port.at).await, b"hello\n").await;
+}
+
+/// Load reports count what is open at the addresses of today alone (seen with strict and with logical DNS).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_counted_also_after_the_name_has_another_address() {
+    let port = port();
+    let first = machine_at([127, 0, 0, 1], 0, b"first\n").await;
+    machine_at([127, 0, 0, 2], first.port(), b"second\n").await;
+    let names = Names::new([127, 0, 0, 1]).await;
+    let mut orders = rule("orders", 1, Side::Backend);
+    orders.tcp = vec![tcp(&port, first)];
+    orders.endpoints[0].host = Host::Name("orders.test".to_owned());
+    let rig = Rig::with_names(&rules(&[orders.clone()]), &names).await;
+    let mut quiet = connect(port.at).await;
+    expect(&mut quiet, b"first\n").await;
+    names.change([127, 0, 0, 2]);
+    until("the other address is in use", async || {
+        let mut news = [0; 6];
+        connect(port.at).await.read_exact(&mut news).await.is_ok() && news == *b"second"
+    })
+    .await;
+    let active = async || admin::active(&rig.admin()).await.expect("counts");
+    until("only the quiet one is left", async || {
+        active().await.get(&orders.name) == Some(&1)
+    })
+    .await;
+    drop(quiet);
+    until("none is left", async || active().await.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

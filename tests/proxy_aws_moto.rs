@@ -1,13 +1,16 @@
 //! What the proxy needs of AWS, against a real moto server: databases, certificates, DNS records.
 #![cfg(feature = "proxy")]
 
+mod proxy_daemon;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use proxymanager::aws::{Aws, Target};
+use proxy_daemon::Place;
+use proxymanager::aws::Aws;
 use proxymanager::clock::{Clock, SystemClock};
 use proxymanager::compute::Compute;
 use proxymanager::compute::ec2::Ec2;
@@ -15,7 +18,7 @@ use proxymanager::compute::rds::Rds;
 use proxymanager::compute::tagged::tagged;
 use proxymanager::config::certificate::{Certificate, Refresh, refresh};
 use proxymanager::config::discovered::{Here, discovered};
-use proxymanager::config::proxy::ProxyConfig;
+use proxymanager::config::proxy::{ProxyConfig, RecordTarget as Target};
 use proxymanager::config::proxy_rules::Wanted;
 use proxymanager::doctor::proxy::{Places, Reach, findings, gather};
 use proxymanager::domain::fault::FaultKind;
@@ -187,19 +190,36 @@ async fn a_rotated_certificate_is_loaded_once_it_is_whole() {
     assert_eq!(fault.kind, FaultKind::NotFound);
 }
 
-#[tokio::test]
-async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
-    let moto = Moto::start();
-    let api = Api { port: moto.port };
+/// A new hosted zone for example.com: its id.
+fn hosted_zone(api: Api) -> String {
     let made = api.route53(
         "POST",
         "/2013-04-01/hostedzone",
         "<CreateHostedZoneRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Name>example.com</Name>\
          <CallerReference>1</CallerReference></CreateHostedZoneRequest>",
     );
-    let id = first(&made, "Id");
+    first(&made, "Id")
+}
+
+/// Somebody's own record.
+fn by_hand(api: Api, zone: &str, name: &str, address: &str) {
+    let body = format!(
+        "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
+        <ChangeBatch><Changes><Change><Action>CREATE</Action><ResourceRecordSet><Name>{name}</Name>\
+        <Type>A</Type><TTL>300</TTL><ResourceRecords><ResourceRecord><Value>{address}</Value></ResourceRecord>\
+        </ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>"
+    );
+    api.route53("POST", &format!("{}/rrset", path(zone)), &body);
+}
+
+#[tokio::test]
+async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let id = hosted_zone(api);
     let records = |name: &str| api.route53("GET", &format!("{}/rrset?name={name}&maxitems=1", path(&id)), "");
     let zone = aws(&moto).zone(&id, "vm-1");
+    assert_eq!(zone.domain().await.unwrap(), "example.com");
     let addresses = |texts: &[&str]| Target::Addresses(texts.iter().map(|text| text.parse().unwrap()).collect());
 
     let both = addresses(&["192.0.2.1", "2001:db8::1"]);
@@ -225,11 +245,7 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let other = aws(&moto).zone(&id, "vm-2");
     let fault = other.point("db.example.com", &both).await.unwrap_err();
     assert_eq!(fault.kind, FaultKind::Conflict);
-    let by_hand = "<ChangeResourceRecordSetsRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
-        <ChangeBatch><Changes><Change><Action>CREATE</Action><ResourceRecordSet><Name>www.example.com</Name>\
-        <Type>A</Type><TTL>300</TTL><ResourceRecords><ResourceRecord><Value>192.0.2.9</Value></ResourceRecord>\
-        </ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>";
-    api.route53("POST", &format!("{}/rrset", path(&id)), by_hand);
+    by_hand(api, &id, "www.example.com", "192.0.2.9");
     let fault = zone.point("www.example.com", &both).await.unwrap_err();
     assert!(fault.message.contains("192.0.2.9"), "{fault}");
     assert!(records("www.example.com").contains("<Value>192.0.2.9</Value>"));
@@ -242,6 +258,130 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     assert_eq!(fault.kind, FaultKind::NotFound);
     let fault = zone.point("db.example.org", &both).await.unwrap_err();
     assert!(fault.had_no_effect(), "{fault}");
+}
+
+/// What an instance's metadata service says, by its own protocol: a token first, then one value a path.
+fn metadata(values: &'static [(&'static str, &'static str)]) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut lines = stream.by_ref().lines().map_while(Result::ok);
+            let Some(first) = lines.next() else { continue };
+            let _ = lines.find(|line| line.is_empty());
+            let value = values
+                .iter()
+                .find(|(path, _)| first.starts_with(&format!("GET /latest/meta-data/{path} ")));
+            let (status, body) = match (first.starts_with("PUT /latest/api/token"), value) {
+                (true, _) => ("200 OK", "token"),
+                (false, Some((_, value))) => ("200 OK", *value),
+                (false, None) => ("404 Not Found", ""),
+            };
+            let ttl = "x-aws-ec2-metadata-token-ttl-seconds: 21600";
+            let length = body.len();
+            let answer =
+                format!("HTTP/1.1 {status}\r\n{ttl}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+            let _ = stream.into_inner().write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+/// Seen red: with `AWS_REGION` before the configuration's Region; without the record's owner being looked at; with secrets read
+/// by the clock alone.
+#[test]
+fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let zone = hosted_zone(api);
+    let both = |(chain, key): (String, String)| format!("{chain}{key}");
+    let secret = |action: &str, id: &str, value: String| {
+        let body = serde_json::json!({ id: "both", "SecretString": value });
+        api.json("secretsmanager", action, &body);
+    };
+    secret("CreateSecret", "Name", both(pair()));
+    by_hand(api, &zone, "www.example.com", "192.0.2.9");
+
+    let mut place = Place::new();
+    let endpoint = format!("http://127.0.0.1:{}", moto.port);
+    let machine = metadata(&[("public-ipv4", "198.51.100.7"), ("local-ipv4", "10.0.0.5")]);
+    place.environment = vec![
+        ("AWS_ENDPOINT_URL", endpoint),
+        ("AWS_REGION", "eu-west-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        (
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            format!("http://127.0.0.1:{machine}"),
+        ),
+    ];
+    let id = zone.rsplit('/').next().unwrap();
+    let more = format!(
+        "usageTrackingPort = 0\nhttpsPorts = 8443\nregion = \"{REGION}\"\nhostedZone = \"{id}\"\n[[tls]]\nsecret = \"both\"\n"
+    );
+    place.write("config.toml", &place.config(&more));
+    let rule = |name: &str, hosts: &str| {
+        let text = format!(
+            "idle = \"1h\"\nresources = ['program:sleep 600; : {name}']\n[[http]]\nhosts = {hosts}\nport = {}\n",
+            proxy_daemon::free_port()
+        );
+        place.write(&format!("rules.d/{name}.toml"), &text);
+    };
+    rule(
+        "a",
+        r#"["db.example.com", "*.dev.example.com", "www.example.com", "db.example.org"]"#,
+    );
+    let daemon = place.start();
+    let records = |name: &str| api.route53("GET", &format!("{}/rrset?name={name}&maxitems=1", path(&zone)), "");
+    let leads = |name: &str, to: &str| {
+        let said = records(name);
+        said.contains(&format!("<Value>{to}</Value>")) && said.contains(&format!("<Name>{name}.</Name>"))
+    };
+    place.until("the records are there", || leads("db.example.com", "198.51.100.7"));
+    place.until("what is not its own is told", || {
+        place
+            .errors()
+            .contains("www.example.com is there already as A 192.0.2.9")
+    });
+    assert!(leads("www.example.com", "192.0.2.9"));
+    assert!(
+        !place.errors().contains("example.org"),
+        "another zone's names are none of its business"
+    );
+    rule("b", r#""new.example.com""#);
+    place.until("a new rule has its record", || leads("new.example.com", "198.51.100.7"));
+    std::fs::remove_file(place.path("rules.d/b.toml")).unwrap();
+    place.until("the rule is gone", || {
+        !place.run(&["proxy", "status", "b"]).status.success()
+    });
+
+    // A rotation is taken in when it is told; the rest is as it was.
+    let shown = || {
+        let mut client = std::process::Command::new("openssl");
+        let to = format!("{}:8443", place.address);
+        client.args(["s_client", "-connect", &to, "-servername", "dev.example.com"]);
+        let output = client
+            .stdin(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let certificate = |text: &str| {
+        let (_, rest) = text.split_once("-----BEGIN CERTIFICATE-----").unwrap_or_default();
+        rest.split_once("-----END").unwrap_or_default().0.replace('\n', "")
+    };
+    let next = pair();
+    let wanted = certificate(&next.0.replace("\r\n", "\n"));
+    assert_ne!(certificate(&shown()), wanted);
+    secret("PutSecretValue", "SecretId", both(next));
+    daemon.reload();
+    place.until("the new one is shown", || certificate(&shown()) == wanted);
+    assert!(
+        leads("new.example.com", "198.51.100.7"),
+        "a rule that goes leaves its record"
+    );
 }
 
 #[tokio::test]
@@ -330,6 +470,15 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
         ("SecurityGroupId.1", &group),
     ];
     let instance = ResourceId(first(&api.ec2("RunInstances", &launch), "instanceId"));
+    let tag = [
+        ("TagSpecification.1.ResourceType", "instance"),
+        ("TagSpecification.1.Tag.1.Key", "autostopping:managed"),
+        ("TagSpecification.1.Tag.1.Value", "true"),
+    ];
+    let tagged = first(
+        &api.ec2("RunInstances", &[&launch[..], &tag[..]].concat()),
+        "instanceId",
+    );
     let (chain, key) = pair();
     for (name, value) in [("chain", &chain), ("key", &key)] {
         api.json(
@@ -353,10 +502,20 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
     let config = ProxyConfig::read(Path::new("/etc/proxymanager/config.toml"), &text).unwrap();
     let status = serde_json::json!({
         "errors": [], "rejections": [],
-        "rules": [{
-            "rule": "shell", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"], "problems": [],
-            "ports": [{ "port": open_port, "listen": null }, { "port": closed, "listen": null }],
-        }],
+        "rules": [
+            {
+                "rule": "shell", "phase": "awake", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"],
+                "sites": [{ "port": open_port }], "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "new", "phase": "checking", "awake": false, "resources": ["program:new"], "hosts": [], "sites": [],
+                "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "machines", "phase": "asleep", "awake": false, "resources": [instance.0, tagged, "i-00000000"], "hosts": [],
+                "sites": [], "ports": [{ "port": 22, "listen": null }], "problems": [],
+            },
+        ],
     });
     let places = Places {
         systemctl: "/nonexistent".into(),
@@ -387,8 +546,19 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .any(|rule| rule.group == group && (rule.first, rule.last) == (443, 443)),
         "{ingress:?}"
     );
-    let reached: Vec<_> = facts.targets.iter().map(|target| target.reach.clone()).collect();
-    assert_eq!(reached, [Reach::Connected, Reach::Refused]);
+    let each = facts.targets.iter();
+    let reached: BTreeSet<_> = each
+        .map(|target| (target.rule.clone(), target.port, target.reach == Reach::Connected))
+        .collect();
+    let up: BTreeSet<_> = [
+        ("shell", open_port, Reach::Connected),
+        ("shell", closed, Reach::Refused),
+        ("new", closed, Reach::Refused),
+    ]
+    .map(|(rule, port, reach)| (rule.to_owned(), port, reach == Reach::Connected))
+    .into();
+    assert_eq!(reached, up);
+    assert_eq!((facts.untagged.as_slice(), facts.forbidden.len()), (&[instance][..], 0));
     assert!(
         facts.certificates[0]
             .read
@@ -396,7 +566,16 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .is_ok_and(|(names, days)| names == &["dev.example.com"] && *days > 1000)
     );
     let codes: Vec<_> = findings(&facts).iter().map(|finding| finding.code).collect();
-    assert_eq!(codes, ["clients-kept-out", "still-booting-or-closed"]);
+    assert_eq!(
+        codes,
+        [
+            "no-handshake",
+            "managed-tag-missing",
+            "clients-kept-out",
+            "target-closed",
+            "still-booting"
+        ]
+    );
 }
 
 fn path(id: &str) -> String {

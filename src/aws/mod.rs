@@ -20,9 +20,13 @@ pub(crate) mod wire;
 #[cfg(feature = "proxy")]
 mod xml;
 
+#[cfg(feature = "proxy")]
+use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+#[cfg(feature = "proxy")]
+use aws_config::imds::client::error::ImdsError;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_ec2::config::{AppName, BehaviorVersion, Region, StalledStreamProtectionConfig};
@@ -46,7 +50,7 @@ pub use json::JsonOperation;
 #[cfg(feature = "proxy")]
 pub use query::Query;
 #[cfg(feature = "proxy")]
-pub use route53::{Target, Zone};
+pub use route53::Zone;
 #[cfg(feature = "proxy")]
 pub use secrets::Secrets;
 
@@ -125,20 +129,23 @@ impl Aws {
     }
 
     /// Credentials and region as the AWS CLI finds them: environment, profiles, single sign-on, a process, the role of a
-    /// container or machine. Endpoints and roots as in [`Aws::from_environment`], a profile's `endpoint_url` last.
+    /// container or machine. Endpoints and roots as in [`Aws::from_environment`], a profile's `endpoint_url` last. A `region`
+    /// that is given goes before all of them.
     ///
     /// # Errors
     /// When no region or no source of credentials is configured, and what [`Aws::from_environment`] finds wrong. Credentials
     /// that do not work are the first call's fault.
     #[cfg(feature = "cli")]
-    pub async fn from_default_chain(lookup: &impl Lookup) -> Result<Self, ConfigErrors> {
+    pub async fn from_default_chain(lookup: &impl Lookup, region: Option<&str>) -> Result<Self, ConfigErrors> {
         let (mut endpoints, http) = shared(lookup).map_err(ConfigErrors)?;
-        let config = aws_config::defaults(BehaviorVersion::latest())
+        let mut config = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http.clone())
             .timeout_config(timeouts())
-            .retry_config(retries())
-            .load()
-            .await;
+            .retry_config(retries());
+        if let Some(region) = region {
+            config = config.region(Region::new(region.to_owned()));
+        }
+        let config = config.load().await;
         let region = config.region().map(ToString::to_string);
         let region =
             region.ok_or_else(|| missing("AWS_REGION", "a region such as eu-central-1, here or in the profile"))?;
@@ -221,10 +228,27 @@ impl Aws {
         self.json(call, self.regional("monitoring", self.endpoints.cloudwatch.as_ref()))
     }
 
-    /// The id of this machine, when it is one of EC2: what its metadata service says within a second.
+    /// The id of this machine, when it is one of EC2.
     #[cfg(feature = "proxy")]
     pub async fn instance_id(&self) -> Option<ResourceId> {
-        let config = aws_config::provider_config::ProviderConfig::empty()
+        self.metadata("instance-id").await.ok().flatten().map(ResourceId)
+    }
+
+    /// The address by which others reach this machine, when it is one of EC2: its public one, else its own.
+    #[cfg(feature = "proxy")]
+    pub async fn address(&self) -> Option<IpAddr> {
+        let said = match self.metadata("public-ipv4").await.ok()? {
+            Some(public) => Some(public),
+            None => self.metadata("local-ipv4").await.ok()?,
+        };
+        said?.parse().ok()
+    }
+
+    /// What this machine's metadata service says within a second; none where it has nothing to say. It is asked at
+    /// `AWS_EC2_METADATA_SERVICE_ENDPOINT` if that is set. Source: Amazon EC2 user guide, "Instance metadata categories".
+    #[cfg(feature = "proxy")]
+    async fn metadata(&self, what: &str) -> Result<Option<String>, ImdsError> {
+        let config = aws_config::provider_config::ProviderConfig::default()
             .with_http_client(self.http.clone())
             .with_sleep_impl(self.sleep.clone());
         let metadata = aws_config::imds::Client::builder()
@@ -233,8 +257,11 @@ impl Aws {
             .connect_timeout(Duration::from_secs(1))
             .read_timeout(Duration::from_secs(1))
             .build();
-        let id = metadata.get("/latest/meta-data/instance-id").await.ok()?;
-        Some(ResourceId(id.as_ref().to_owned()))
+        match metadata.get(format!("/latest/meta-data/{what}")).await {
+            Ok(said) => Ok(Some(said.as_ref().to_owned())),
+            Err(ImdsError::ErrorResponse(answer)) if answer.response().status().as_u16() == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// RDS.

@@ -12,11 +12,12 @@ use serde::Deserialize;
 use super::operation::{Service, domain};
 use super::rest_xml::{Request, RestXml};
 use super::{Aws, in_time};
+use crate::config::proxy::RecordTarget as Target;
 use crate::domain::fault::{Fault, FaultKind};
 use aws_sdk_ec2::config::Region;
-pub use records::Target;
 use records::{Decision, RecordSet, decide, mark, normal};
 
+const GET: &str = "route53:GetHostedZone";
 const LIST: &str = "route53:ListResourceRecordSets";
 const CHANGE: &str = "route53:ChangeResourceRecordSets";
 const VERSION: &str = "2013-04-01";
@@ -48,7 +49,33 @@ struct Sets {
 #[derive(Deserialize)]
 struct Accepted {}
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Got {
+    hosted_zone: Described,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Described {
+    name: String,
+}
+
 impl Zone {
+    /// The domain whose names are in it, in lower case and without a dot at its end.
+    ///
+    /// # Errors
+    /// What Route 53 refuses.
+    pub async fn domain(&self) -> Result<String, Fault> {
+        let request = Request {
+            method: "GET",
+            path: format!("/{VERSION}/hostedzone/{}", self.id),
+            body: String::new(),
+        };
+        let got: Got = in_time(GET, self.calls.call(GET, request)).await?;
+        Ok(normal(&got.hosted_zone.name))
+    }
+
     /// Makes `name` lead to the target, unless it does already. True when something was changed.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::output::{Format, line};
 use super::proxy::{self, CONFIG, ProxyError, call, finish, one, read, text};
-use crate::config::proxy::ProxyConfig;
+use crate::config::proxy::{ProxyConfig, RecordTarget};
 use crate::config::proxy_rules::Protocol;
 
 /// Show the command that leads to a rule's machine through the proxy, or run it.
@@ -20,7 +20,7 @@ pub struct Connect {
     /// The machine's port, when the rule has several.
     #[arg(long)]
     port: Option<u16>,
-    /// How clients reach the proxy; without it, the recordName or the address of the configuration.
+    /// How clients reach the proxy; without it, what the configuration says.
     #[arg(long)]
     host: Option<String>,
     /// Run it instead of showing it.
@@ -94,7 +94,8 @@ fn port(rule: &Value, args: &Connect) -> Result<Value, ProxyError> {
 fn host(config: &ProxyConfig) -> String {
     let listens = config.listen.first().filter(|address| !address.is_unspecified());
     let address = listens.copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    config.record.clone().unwrap_or_else(|| address.to_string())
+    let said = config.address.as_ref().and_then(RecordTarget::one);
+    said.unwrap_or_else(|| address.to_string())
 }
 
 fn words(protocol: Protocol, host: &str, port: u64, more: &[String]) -> Vec<String> {

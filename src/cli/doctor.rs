@@ -78,15 +78,15 @@ fn list(findings: &[doctor::Finding]) -> String {
 /// As [`doctor`], for this machine as a proxy.
 #[cfg(feature = "proxy")]
 pub async fn proxy(args: &Doctor, format: Format) -> Result<bool, super::proxy::ProxyError> {
-    use super::proxy::{call, read};
-    use crate::aws::Aws;
+    use super::proxy::{ProxyError, call, read};
     use crate::config::Environment;
     use crate::doctor::proxy::{Places, findings, gather};
 
     let config = read(&args.config)?;
     let status = call(&config, "GET", "/status").await.map_err(|error| error.to_string());
     // Without a Region there is nothing of AWS to look at.
-    let aws = Aws::from_default_chain(&Environment).await.ok();
+    let aws = crate::wiring::for_proxy(&Environment, &config).await;
+    let aws = aws.map_err(|errors| ProxyError::Configuration(errors.to_string()))?;
     let instance = match &aws {
         Some(aws) => aws.instance_id().await,
         None => None,

@@ -12,6 +12,10 @@ use x509_parser::extensions::GeneralName;
 use crate::domain::fault::Fault;
 use crate::domain::time::Timestamp;
 
+/// Days within which a certificate that expires is told of. Enough to renew it by hand, and less than what any renewal by itself
+/// leaves.
+pub const SOON: i64 = 14;
+
 /// PEM as it came, not yet looked at.
 #[derive(Clone)]
 pub struct Material {
@@ -209,7 +213,10 @@ fn key(pem: &str) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Certif
 }
 
 /// Names, begin and end of a certificate.
-fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
     let (_, read) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|e| e.to_string());
     let validity = read.validity();

@@ -38,7 +38,7 @@ const WAKE_TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::I
 const HTTP_PORT: u16 = 80;
 
 /// A machine or database with its tags.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Tagged {
     pub id: ResourceId,
     pub tags: BTreeMap<String, String>,
@@ -247,6 +247,7 @@ impl Reader<'_> {
             path: "/".to_owned(),
             port: port.unwrap_or(HTTP_PORT),
             tls: false,
+            http2: false,
             check,
         }]
     }

@@ -1,5 +1,7 @@
 //! The environment of the function, which the command line reads too.
 
+mod arn;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use crate::domain::rule::GroupId;
 use super::branding::{self, Branding, Colour};
 use super::text::{allowed_durations, allowed_numbers, duration, nearest, number};
 use super::{BadValue, ConfigErrors, Lookup};
+use arn::{Kind, LISTENER, WAKER_GROUP};
 
 /// ARNs of the watched listeners, comma-separated. Required.
 pub const LISTENERS: &str = "AUTOSTOPPING_LISTENERS";
@@ -296,7 +299,7 @@ impl<L: Lookup> Reader<'_, L> {
         let text = self.lookup.get(key).unwrap_or_default();
         let mut arns: Vec<String> = Vec::new();
         for arn in text.split(',').map(str::trim) {
-            if region(arn, kind).is_none() && !(kind.or_name && is_group_name(arn)) {
+            if arn::region(arn, kind).is_none() && !(kind.or_name && arn::is_group_name(arn)) {
                 self.bad(key, arn, format!("{}, comma-separated", kind.example));
             } else if arns.iter().any(|known| known == arn) {
                 self.bad(key, arn, "each only once");
@@ -311,7 +314,7 @@ impl<L: Lookup> Reader<'_, L> {
     /// all of them.
     fn one_region(&mut self, listeners: &[String], wakers: &[String]) {
         let regions = |arns: &[String], key: &'static str, kind: &Kind| -> Vec<(&'static str, String, String)> {
-            let of = |arn: &String| Some((key, arn.clone(), region(arn, kind)?.to_owned()));
+            let of = |arn: &String| Some((key, arn.clone(), arn::region(arn, kind)?.to_owned()));
             arns.iter().filter_map(of).collect()
         };
         let mut all = regions(listeners, LISTENERS, &LISTENER);
@@ -377,57 +380,6 @@ fn is_of_aws(url: &str) -> bool {
 pub(super) fn is_table_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     (3..=255).contains(&name.len()) && name.bytes().all(fits)
-}
-
-/// Elastic Load Balancing API reference, CreateTargetGroup, "Name".
-fn is_group_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (1..=32).contains(&name.len()) && name.bytes().all(fits) && !name.starts_with('-') && !name.ends_with('-')
-}
-
-/// A kind of ARN of Elastic Load Balancing.
-struct Kind {
-    resource: &'static str,
-    /// The parts after it.
-    parts: usize,
-    /// Whether its name will do.
-    or_name: bool,
-    example: &'static str,
-}
-
-const LISTENER: Kind = Kind {
-    resource: "listener/app/",
-    parts: 3,
-    or_name: false,
-    example: "ARNs of listeners of Application Load Balancers, \
-              arn:aws:elasticloadbalancing:REGION:ACCOUNT:listener/app/NAME/ID/ID",
-};
-const WAKER_GROUP: Kind = Kind {
-    resource: "targetgroup/",
-    parts: 2,
-    or_name: true,
-    example: "the target groups with this function, one per load balancer, by name or by ARN, \
-              arn:aws:elasticloadbalancing:REGION:ACCOUNT:targetgroup/NAME/ID",
-};
-
-/// The Region of an ARN, if it is one of this kind. Shape: Service Authorization Reference, "Elastic Load Balancing V2,
-/// resource types"; partitions are `aws`, `aws-cn`, `aws-us-gov` and further ones that begin so.
-fn region<'a>(arn: &'a str, kind: &Kind) -> Option<&'a str> {
-    let mut fields = arn.splitn(6, ':');
-    let mut next = || fields.next();
-    let (scheme, partition, service, region, account, resource) =
-        (next()?, next()?, next()?, next()?, next()?, next()?);
-    let word = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let parts: Vec<&str> = resource.strip_prefix(kind.resource)?.split('/').collect();
-    let right = scheme == "arn"
-        && (partition == "aws" || (partition.starts_with("aws-") && word(partition)))
-        && service == "elasticloadbalancing"
-        && word(region)
-        && account.len() == 12
-        && account.bytes().all(|byte| byte.is_ascii_digit())
-        && parts.len() == kind.parts
-        && parts.iter().all(|part| word(part));
-    right.then_some(region)
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 //! `config.toml` of the proxy VM: where it listens, where it keeps its memory, what it is called.
 
+mod tls;
+
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,9 @@ use crate::domain::record::DESCRIBE_IS_STALE_FOR;
 
 use super::environment::DEFAULT_IDLE_MIN;
 use super::file::{FileErrors, Section, Walk};
+use super::proxy_rules::host;
 use super::tags;
+pub use tls::{Pair, Tls};
 
 /// Ports of its own: the status page, and what Envoy reports to.
 pub const DEFAULT_PROXY_PORT: u16 = 8093;
@@ -39,7 +44,7 @@ const KEYS: [&str; 25] = [
     "portRange",
     "tls",
     "hostedZone",
-    "recordName",
+    "address",
     "region",
     "ledger",
     "rules",
@@ -54,20 +59,17 @@ const KEYS: [&str; 25] = [
     "authToken",
 ];
 /// Read so that a configuration that has them loads.
-const NOT_USED: [(&str, &str); 4] = [
+const NOT_USED: [(&str, &str); 2] = [
     ("apiURL", "it is not needed; remove it"),
     (
         "authToken",
         "it is not needed, the role of this machine is the credential; remove it",
     ),
-    ("hostedZone", "the proxy makes no records of its own yet"),
-    ("recordName", "the proxy makes no records of its own yet"),
 ];
-const TLS_KEYS: [&str; 5] = ["certificate", "key", "secret", "certificateSecret", "keySecret"];
 
 /// 0 lets the kernel choose.
 const ANY_PORT: RangeInclusive<u16> = 0..=65535;
-const SETTLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const SETTLES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 const DELAYS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 60);
 const IDLE_MINS: RangeInclusive<Duration> = Duration::from_secs(1)..=tags::IDLE_MAX;
 
@@ -86,15 +88,19 @@ pub struct ProxyConfig {
     pub http_ports: Vec<u16>,
     /// Served when there is a certificate.
     pub https_ports: Vec<u16>,
-    /// Plain HTTP is answered with a redirect to the first HTTPS port.
+    /// Plain HTTP is answered with a redirect to HTTPS: the first HTTP port's to the first HTTPS port, the second's to the
+    /// second, and those that have none to the first.
     pub redirect: bool,
     /// From which listening ports are allotted.
     pub port_range: RangeInclusive<u16>,
-    pub tls: Vec<Certificate>,
+    /// The first one is shown to clients that name no host, or one that none is for.
+    pub tls: Vec<Tls>,
     /// The hosted zone of Route 53 in which the rules' hosts get their records.
     pub hosted_zone: Option<String>,
-    /// What those records lead to: a name or an address of this VM.
-    pub record: Option<String>,
+    /// By what clients reach this machine: what those records lead to, and what `connect` shows. Without it, the address that
+    /// EC2 says it has.
+    pub address: Option<RecordTarget>,
+    /// Without it, `AWS_REGION` decides.
     pub region: Option<String>,
     /// The folder in which the proxy remembers. A table that several proxies share would need each to know of the connections
     /// through the others before it stops anything, so there is none.
@@ -113,21 +119,35 @@ pub struct ProxyConfig {
     pub warnings: Vec<String>,
 }
 
-/// A certificate with its key, both PEM.
+/// Where DNS names shall lead.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Certificate {
-    Files {
-        certificate: PathBuf,
-        key: PathBuf,
-    },
-    /// Names or ARNs of secrets of Secrets Manager; the same one when it holds both.
-    Secrets {
-        certificate: String,
-        key: String,
-    },
+pub enum RecordTarget {
+    /// A and AAAA records.
+    Addresses(BTreeSet<IpAddr>),
+    /// A CNAME record.
+    Name(String),
+}
+
+impl RecordTarget {
+    /// One name or address of it, for a command line.
+    pub fn one(&self) -> Option<String> {
+        match self {
+            RecordTarget::Addresses(addresses) => addresses.first().map(ToString::to_string),
+            RecordTarget::Name(name) => Some(name.clone()),
+        }
+    }
 }
 
 impl ProxyConfig {
+    /// The HTTPS port to which this one of `httpPorts`, counted from 0, is redirected; none when nothing is.
+    pub fn redirect_of(&self, place: usize) -> Option<u16> {
+        let ports = self
+            .https_ports
+            .iter()
+            .filter(|_| self.redirect && !self.tls.is_empty());
+        ports.clone().nth(place).or(ports.clone().next()).copied()
+    }
+
     /// Reads the text of a configuration file. Relative paths are taken from the folder that the file is in.
     ///
     /// # Errors
@@ -171,9 +191,9 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> ProxyConfi
         port_range: walk
             .read(root, "portRange", "FIRST-LAST, such as 49152-65535", port_range)
             .unwrap_or(DEFAULT_PORT_RANGE),
-        tls: certificates(walk, root, folder),
+        tls: tls::read(walk, root, folder),
         hosted_zone: name(walk, "hostedZone"),
-        record: name(walk, "recordName"),
+        address: address(walk, root),
         region: walk.read(root, "region", "a Region such as eu-central-1", |text| {
             is_region(text).then(|| text.to_owned())
         }),
@@ -205,6 +225,9 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> ProxyConfi
     };
     walk.strangers(root, &KEYS);
     one_port_each(walk, root, &config);
+    if config.hosted_zone.is_some() && config.access_point.is_none() {
+        walk.lacks("hostedZone needs accessPointID, by which this proxy knows its own records from those of others");
+    }
     if config.redirect && config.tls.is_empty() {
         walk.lacks("redirectToHTTPS = true needs a certificate: add [[tls]]");
     }
@@ -291,35 +314,26 @@ fn ledger(text: &str, folder: &Path) -> Option<PathBuf> {
     Some(folder.join(path))
 }
 
-fn certificates<'t>(walk: &mut Walk<'t>, root: Section<'t>, folder: &Path) -> Vec<Certificate> {
-    let mut all = Vec::new();
-    for section in walk.sections(root, "tls") {
-        walk.strangers(section, &TLS_KEYS);
-        let text = |walk: &mut Walk<'t>, key| {
-            let allowed = "a text of 1 to 2048 characters";
-            walk.read(section, key, allowed, |text| {
-                (1..=2048).contains(&text.len()).then(|| text.to_owned())
-            })
-        };
-        let [certificate, key, both, certificate_secret, key_secret] = TLS_KEYS.map(|key| text(walk, key));
-        all.extend(match (certificate, key, both, certificate_secret, key_secret) {
-            (Some(certificate), Some(key), None, None, None) => Some(Certificate::Files {
-                certificate: folder.join(certificate),
-                key: folder.join(key),
-            }),
-            (None, None, Some(both), None, None) => Some(Certificate::Secrets {
-                certificate: both.clone(),
-                key: both,
-            }),
-            (None, None, None, Some(certificate), Some(key)) => Some(Certificate::Secrets { certificate, key }),
-            _ => {
-                let ways = "certificate and key (files), secret (one with both), or certificateSecret and keySecret";
-                walk.at(section, format!("a certificate is given in one of three ways: {ways}"));
-                None
+fn address<'t>(walk: &mut Walk<'t>, root: Section<'t>) -> Option<RecordTarget> {
+    walk.read(
+        root,
+        "address",
+        "addresses such as [\"192.0.2.1\", \"2001:db8::1\"], or a name such as \"proxy.example.com\"",
+        |text| {
+            let addresses: Result<BTreeSet<IpAddr>, _> = text.split_whitespace().map(str::parse).collect();
+            match addresses {
+                Ok(addresses) if !addresses.is_empty() => Some(RecordTarget::Addresses(addresses)),
+                Ok(_) => None,
+                Err(_) => host(text)
+                    .filter(|name| {
+                        name.contains('.')
+                            && name.ends_with(|last: char| last.is_ascii_alphabetic())
+                            && !name.starts_with('*')
+                    })
+                    .map(RecordTarget::Name),
             }
-        });
-    }
-    all
+        },
+    )
 }
 
 fn is_id(text: &str) -> bool {

@@ -134,3 +134,36 @@ fn of_two_rules_with_one_thing_the_later_is_told_and_takes_nothing() {
         ]
     );
 }
+
+/// Red when paths were compared as they are written: Envoy has one route for both.
+#[test]
+fn a_path_is_one_with_and_without_a_slash_at_its_end_and_no_part_of_another() {
+    let rule = |name: &str, path: &str| {
+        let text = format!(
+            "idle = \"15m\"\nresources = \"i-01234567\"\n[[http]]\nhosts = \"a.test\"\nport = 80\npath = \"{path}\"\n"
+        );
+        let file = format!("{name}.toml");
+        (file.clone(), read(&file, &text).unwrap())
+    };
+    let rules = [
+        rule("a", "/app"),
+        rule("b", "/app/"),
+        rule("c", "/apple"),
+        rule("d", "/"),
+    ];
+    assert_eq!(rules[1].1.http[0].path, "/app");
+    let told: Vec<_> = conflicts(&rules)
+        .into_iter()
+        .map(|(_, error)| error.to_string())
+        .collect();
+    assert_eq!(
+        told,
+        ["b.toml: the host a.test with the path /app is in a.toml already: give each rule its own"]
+    );
+}
+
+#[test]
+fn a_machines_port_has_one_way_in() {
+    let told = read("x.toml", &format!("{SSH}[[tcp]]\nport = 22\n")).unwrap_err();
+    assert!(told.contains("tcp.port = 22 has a way in already"), "{told}");
+}

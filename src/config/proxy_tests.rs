@@ -31,7 +31,14 @@ fn paths_are_taken_from_the_folder_of_the_file() {
         read("ledger = \"file:state\"\nrules = \"r\"\n[[tls]]\ncertificate = \"c.pem\"\nkey = \"/k.pem\"\n").unwrap();
     assert_eq!(config.ledger, PathBuf::from("/etc/pm/state"));
     let (certificate, key) = (PathBuf::from("/etc/pm/c.pem"), PathBuf::from("/k.pem"));
-    assert_eq!(config.tls, [Certificate::Files { certificate, key }]);
+    let pair = Pair::Files { certificate, key };
+    assert_eq!(
+        config.tls,
+        [Tls {
+            pair,
+            hosts: Vec::new()
+        }]
+    );
 }
 
 /// Red when the first error ended the reading.
@@ -76,4 +83,70 @@ fn no_port_is_had_twice() {
         told.contains("config.toml:2: usageTrackingPort: the port 50000 lies in portRange"),
         "{told}"
     );
+}
+
+#[test]
+fn a_host_has_one_certificate_and_a_certificate_one_entry() {
+    let tls = |more: &str| {
+        read(&format!(
+            "[[tls]]\nsecret = \"a\"\nhosts = [\"A.example.com\", \"*.b.example.com\"]\n{more}"
+        ))
+    };
+    let config = tls("[[tls]]\nsecret = \"b\"\n").unwrap();
+    assert_eq!(config.tls[0].hosts, ["a.example.com", "*.b.example.com"]);
+    assert!(config.tls[1].hosts.is_empty());
+    let told = tls("[[tls]]\nsecret = \"a\"\nhosts = [\"a.example.com\", \"a b\"]\n").unwrap_err();
+    for words in [
+        "config.toml:4: the certificate a is given twice",
+        "config.toml:6: tls.hosts: a.example.com is in an earlier place already",
+        "config.toml:6: tls.hosts = \"a b\" cannot be used; allowed: host names",
+    ] {
+        assert!(told.contains(words), "{words}\nnot in\n{told}");
+    }
+}
+
+/// Red when every port went to the first one.
+#[test]
+fn each_http_port_is_redirected_to_its_own_https_port() {
+    let config = |more: &str| {
+        let text = format!("httpPorts = [80, 8080, 8081]\nhttpsPorts = [443, 8443]\n{more}\n[[tls]]\nsecret = \"a\"\n");
+        read(&text).unwrap()
+    };
+    let to = |config: &ProxyConfig| [0, 1, 2].map(|place| config.redirect_of(place));
+    assert_eq!(
+        to(&config("redirectToHTTPS = true")),
+        [Some(443), Some(8443), Some(443)]
+    );
+    assert_eq!(to(&config("")), [None; 3]);
+}
+
+#[test]
+fn records_lead_to_addresses_or_a_name_and_have_an_owner() {
+    let target = |text: &str| {
+        let text = format!("accessPointID = \"ap\"\nhostedZone = \"Z1\"\naddress = {text}\n");
+        read(&text).map(|config| config.address)
+    };
+    let addresses = |texts: &[&str]| {
+        let all = texts.iter().map(|text| text.parse().unwrap()).collect();
+        Ok(Some(RecordTarget::Addresses(all)))
+    };
+    assert_eq!(target("\"192.0.2.1\""), addresses(&["192.0.2.1"]));
+    assert_eq!(
+        target("[\"192.0.2.1\", \"2001:db8::1\"]"),
+        addresses(&["192.0.2.1", "2001:db8::1"])
+    );
+    let name = RecordTarget::Name("proxy.example.com".to_owned());
+    assert_eq!(target("\"Proxy.example.com.\""), Ok(Some(name)));
+    for bad in [
+        "\"\"",
+        "\"192.0.2.300/8\"",
+        "\"*.example.com\"",
+        "\"here\"",
+        "[\"a.example.com\", \"192.0.2.1\"]",
+    ] {
+        let told = target(bad).unwrap_err();
+        assert!(told.contains("config.toml:3: address"), "{bad}: {told}");
+    }
+    let told = read("hostedZone = \"Z1\"\n").unwrap_err();
+    assert!(told.contains("hostedZone needs accessPointID"), "{told}");
 }

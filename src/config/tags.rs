@@ -125,6 +125,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
         confirm,
         wakes_per_day,
         metrics_delay,
+        metrics_period,
         describe_delay,
         ..
     } = Policy::new(IDLE_MAX, settle);
@@ -166,6 +167,7 @@ pub fn policy(tags: &BTreeMap<String, String>, settle: Duration, idle_min: Durat
             .unwrap_or(wakes_per_day),
         settle,
         metrics_delay,
+        metrics_period,
         describe_delay,
     };
     if let Some(both) = policy

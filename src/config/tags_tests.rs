@@ -143,6 +143,7 @@ fn every_tag_is_read() {
         wakes_per_day: Some(12),
         settle: SETTLE,
         metrics_delay: METRICS_DELAY,
+        metrics_period: crate::domain::activity::MINUTE,
         describe_delay: crate::domain::record::DESCRIBE_IS_STALE_FOR,
     };
     assert_eq!(policy, expected);
@@ -366,6 +367,7 @@ prop_compose! {
             wakes_per_day,
             settle: SETTLE,
             metrics_delay: METRICS_DELAY,
+        metrics_period: crate::domain::activity::MINUTE,
         describe_delay: crate::domain::record::DESCRIBE_IS_STALE_FOR,
         }
     }

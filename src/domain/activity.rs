@@ -8,7 +8,7 @@ use super::rule::{GroupId, ResourceId};
 use super::seen::Fact;
 use super::time::{Timestamp, after, before};
 
-/// The points of load balancers lie this far apart.
+/// The points of load balancers lie this far apart in CloudWatch.
 pub const MINUTE: Duration = Duration::from_secs(60);
 /// The points of machines lie this far apart with EC2's basic monitoring.
 pub const MACHINE_PERIOD: Duration = Duration::from_secs(300);
@@ -23,9 +23,11 @@ pub struct Question {
     /// What of their load: each metric that is asked for is paid for.
     pub network: bool,
     pub cpu: bool,
-    /// The start of the first minute that matters. Whole minutes.
+    /// The points lie this far apart.
+    pub period: Duration,
+    /// The start of the first period that matters. Whole periods.
     pub from: Timestamp,
-    /// The end of the last minute that is old enough to be complete. Whole minutes, after `from`.
+    /// The end of the last period that is old enough to be complete. Whole periods, after `from`.
     pub until: Timestamp,
 }
 
@@ -44,7 +46,7 @@ pub struct Activity {
     pub machines: BTreeMap<ResourceId, Load>,
 }
 
-/// One target group, by the starts of its minutes.
+/// One target group, by the starts of its periods: minutes, unless the question says otherwise.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct GroupActivity {
     /// Requests (`RequestCount`, `Sum`). A minute without any has no point, which alone proves nothing.
@@ -92,7 +94,7 @@ impl Question {
         let known_until = self
             .groups
             .iter()
-            .map(|backend| newest(backend).map_or(self.from, |minute| after(*minute, MINUTE)))
+            .map(|backend| newest(backend).map_or(self.from, |minute| after(*minute, self.period)))
             .min()
             .unwrap_or(self.from)
             .min(end);
@@ -109,10 +111,10 @@ impl Question {
         };
         // A request is a use, however little is known of its minute; a missing point is one only when later ones are there.
         let unproven = |minute: Timestamp| minute < known_until && !proven(minute);
-        let used = minutes(self.from, end).filter(|minute| requested(*minute) || unproven(*minute));
+        let used = periods(self.from, end, self.period).filter(|minute| requested(*minute) || unproven(*minute));
         Tally {
             known_until,
-            last_use: used.last().map(|minute| after(minute, MINUTE)),
+            last_use: used.last().map(|minute| after(minute, self.period)),
         }
     }
 }
@@ -169,9 +171,10 @@ pub fn burden(
     Burden::Idle
 }
 
-/// The minutes from `from` up to `until`, by their starts.
-fn minutes(from: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> {
-    std::iter::successors(Some(from), |minute| Some(after(*minute, MINUTE))).take_while(move |minute| *minute < until)
+/// The periods from `from` up to `until`, by their starts.
+pub fn periods(from: Timestamp, until: Timestamp, period: Duration) -> impl Iterator<Item = Timestamp> {
+    let starts = std::iter::successors(Some(from), move |start| Some(after(*start, period)));
+    starts.take_while(move |start| *start < until)
 }
 
 /// The start of the period of this length that `at` lies in; periods are counted from the epoch.

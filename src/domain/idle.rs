@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::activity::{Activity, Backend, Burden, Counted, MACHINE_PERIOD, MINUTE, Question, burden, ceiling, floor};
+use super::activity::{Activity, Backend, Burden, Counted, Question, burden, ceiling, floor};
 use super::look::Look;
 use super::phase::Phase;
 use super::record::{Attempt, Record};
@@ -39,6 +39,7 @@ pub fn question(now: Timestamp, rule: &Rule, record: &Record, groups: Vec<Backen
         machines: machines.to_vec(),
         network,
         cpu,
+        period: rule.policy.metrics_period,
         from,
         until,
     })
@@ -46,14 +47,15 @@ pub fn question(now: Timestamp, rule: &Rule, record: &Record, groups: Vec<Backen
 
 /// The minutes that matter now.
 fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Timestamp)> {
-    let complete = floor(before(now, rule.policy.metrics_delay), MINUTE);
+    let period = rule.policy.metrics_period;
+    let complete = floor(before(now, rule.policy.metrics_delay), period);
     match record.wanted {
         Wanted::Awake => {
             let awake_since = record.awake_since?;
             let kept = record.keep_awake_until.is_some_and(|until| now < until);
             let due = complete >= idle_at(rule, record)? && !kept;
             // What was counted is not asked again, but the last minute: it is then decided anew by the load alone.
-            let from = counted_until(record, awake_since).min(before(complete, MINUTE));
+            let from = counted_until(rule, record, awake_since).min(before(complete, period));
             // What lies further back decides nothing.
             let oldest = before(complete, rule.policy.idle + LATEST);
             due.then(|| (from.max(oldest), complete))
@@ -63,7 +65,7 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
         Wanted::Asleep => {
             let settling = record.settling_since?;
             let settled = now >= after(settling, rule.policy.settle);
-            let end = proof_ends(settling);
+            let end = proof_ends(rule, settling);
             let from = record.prove_from.filter(|from| *from < end)?;
             // The load that is asked for is that of the last minutes. What was late will come; what is still missing by
             // then got lost, and newer points have to do.
@@ -74,13 +76,15 @@ fn window(now: Timestamp, rule: &Rule, record: &Record) -> Option<(Timestamp, Ti
 }
 
 /// Up to where the requests of an awake rule are counted.
-fn counted_until(record: &Record, awake_since: Timestamp) -> Timestamp {
-    record.counted_until.unwrap_or_else(|| floor(awake_since, MINUTE))
+fn counted_until(rule: &Rule, record: &Record, awake_since: Timestamp) -> Timestamp {
+    let first = || floor(awake_since, rule.policy.metrics_period);
+    record.counted_until.unwrap_or_else(first)
 }
 
-/// The end of the first whole minute after the one in which the flip took effect.
-fn proof_ends(settling_since: Timestamp) -> Timestamp {
-    after(floor(settling_since, MINUTE), MINUTE * 2)
+/// The end of the first whole period after the one in which the flip took effect.
+fn proof_ends(rule: &Rule, settling_since: Timestamp) -> Timestamp {
+    let period = rule.policy.metrics_period;
+    after(floor(settling_since, period), period * 2)
 }
 
 /// The moment up to which no use may be known for the rule to be idle.
@@ -94,7 +98,10 @@ fn idle_at(rule: &Rule, record: &Record) -> Option<Timestamp> {
 
 /// When an awake rule may be found idle: until then its metrics need no asking.
 pub fn due_at(rule: &Rule, record: &Record) -> Option<Timestamp> {
-    let at = after(ceiling(idle_at(rule, record)?, MINUTE), rule.policy.metrics_delay);
+    let at = after(
+        ceiling(idle_at(rule, record)?, rule.policy.metrics_period),
+        rule.policy.metrics_delay,
+    );
     Some(record.keep_awake_until.map_or(at, |until| at.max(until)))
 }
 
@@ -114,7 +121,7 @@ impl Look<'_> {
                 self.weigh(question, activity);
             }
             Err(fault) => {
-                self.fail(Attempt::Count, MINUTE, fault.sentence());
+                self.fail(Attempt::Count, self.rule.policy.metrics_period, fault.sentence());
                 self.record.kept_by = Some(format!("the metrics cannot be read: {}", fault.sentence()));
             }
         }
@@ -124,7 +131,7 @@ impl Look<'_> {
         let tally = match self.record.settling_since {
             // What comes after the flip has come to an end is no use of the machines.
             Some(settling) if self.record.wanted == Wanted::Asleep => {
-                question.tally_before(question.until.min(proof_ends(settling)), activity)
+                question.tally_before(question.until.min(proof_ends(self.rule, settling)), activity)
             }
             Some(_) | None => question.tally(activity),
         };
@@ -133,7 +140,8 @@ impl Look<'_> {
             Wanted::Awake => {
                 let awake_since = self.record.awake_since.unwrap_or(self.now);
                 // Minutes that were not asked for may have been in use, so what follows them has to be idle for its whole time.
-                let skipped = Some(question.from).filter(|from| *from > counted_until(&self.record, awake_since));
+                let skipped =
+                    Some(question.from).filter(|from| *from > counted_until(self.rule, &self.record, awake_since));
                 self.record.counted_until = self.record.counted_until.max(Some(tally.known_until));
                 self.record.last_use = self.record.last_use.max(tally.last_use).max(skipped);
                 let Some(idle_at) = idle_at(self.rule, &self.record) else {
@@ -207,7 +215,7 @@ impl Look<'_> {
         let (Some(from), Some(settling)) = (self.record.prove_from, self.record.settling_since) else {
             return self.record.prove_from.is_none();
         };
-        from >= proof_ends(settling)
+        from >= proof_ends(self.rule, settling)
     }
 
     /// When a Tick has to look again although nothing changed.
@@ -221,10 +229,11 @@ impl Look<'_> {
         };
         let Some(due) = due else { return longest };
         // What was due and did not sleep is kept awake by its load, or by metrics that are missing.
+        let period = self.rule.policy.metrics_period;
         let pause = if self.record.kept_by.is_some() {
-            MACHINE_PERIOD
+            period * 5
         } else {
-            MINUTE
+            period
         };
         due.max(after(self.now, pause)).min(longest)
     }

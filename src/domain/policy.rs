@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::activity::MINUTE;
 use super::path::PathPrefix;
 use super::record::DESCRIBE_IS_STALE_FOR;
 
@@ -42,6 +43,8 @@ pub struct Policy {
     pub settle: Duration,
     /// The newest metrics are ignored: they may be incomplete (`AUTOSTOPPING_METRICS_DELAY`).
     pub metrics_delay: Duration,
+    /// The points of the metrics lie this far apart: use is known no finer.
+    pub metrics_period: Duration,
     /// How long after a call of ours what the services say may still be from before it.
     pub describe_delay: Duration,
 }
@@ -86,6 +89,7 @@ impl Policy {
             wakes_per_day: None,
             settle,
             metrics_delay: METRICS_DELAY,
+            metrics_period: MINUTE,
             describe_delay: DESCRIBE_IS_STALE_FOR,
         }
     }

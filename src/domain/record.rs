@@ -27,6 +27,9 @@ pub const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How many wakes the estimate of the next one looks back on.
 pub const WAKES_REMEMBERED: usize = 8;
 
+/// How [`Record::wanted_by`] begins when an operator said it.
+pub const COMMAND: &str = "command of ";
+
 /// One rule's memory; one ledger item.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Record {
@@ -257,6 +260,11 @@ impl Record {
     /// The newest failure that is not over.
     pub fn failure(&self) -> Option<&Failure> {
         self.failures.values().max_by_key(|failure| failure.at)
+    }
+
+    /// Whether an operator said what is wanted.
+    pub fn by_command(&self) -> bool {
+        self.wanted_by.starts_with(COMMAND)
     }
 
     /// Whether somebody else than `owner` has the lease.

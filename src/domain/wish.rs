@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::activity::{MINUTE, floor};
+use super::activity::floor;
 use super::look::Look;
 use super::phase::Phase;
 use super::plan::EventKind;
-use super::record::{Attempt, Record};
+use super::record::{Attempt, COMMAND, Record};
 use super::rule::{Problem, Side};
 use super::seen::{Power, ResourceSeen, Stimulus, Wanted};
 use super::time::{Timestamp, after, before, since};
@@ -32,7 +32,7 @@ pub(super) fn decide(look: &mut Look<'_>, stimulus: &Stimulus, problems: &[Probl
             wanted: Wanted::Asleep, ..
         } if !problems.is_empty() => {}
         Stimulus::Command { wanted, who } => {
-            want(look, *wanted, format!("command of {who}"));
+            want(look, *wanted, format!("{COMMAND}{who}"));
             if *wanted == Wanted::Asleep {
                 look.record.keep_awake_until = None;
             }
@@ -241,7 +241,7 @@ fn give_up(look: &mut Look<'_>) {
         // A route that could be flipped may be in use, whatever became of the others.
         if !look.all_surely_on(Side::Waker) {
             let unused_since = before(look.now, look.rule.policy.idle);
-            look.record.prove_from = Some(floor(unused_since, MINUTE));
+            look.record.prove_from = Some(floor(unused_since, look.rule.policy.metrics_period));
         }
     }
 }

@@ -73,10 +73,9 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         Ok(Some(Observed { managed, seen, table }))
     }
 
-    /// An error when the gateway itself still sees use of a rule that was found idle. What sleeps by somebody's word does so
-    /// whoever is there.
+    /// An error when the gateway itself still sees use. What sleeps by an operator's word does so whoever is there.
     async fn unused(&self, record: &Record, seen: &Seen) -> Result<(), Fault> {
-        let (Some(_), Ok(groups)) = (record.prove_from, &seen.health) else {
+        let (false, Ok(groups)) = (record.by_command(), &seen.health) else {
             return Ok(());
         };
         let groups: Vec<GroupId> = groups.iter().map(|group| group.id.clone()).collect();

@@ -24,12 +24,12 @@ use crate::domain::plan::Event;
 use crate::domain::record::{Record, SCHEMA};
 use crate::domain::rule::{ResourceId, RuleName};
 use crate::domain::table::RouteTable;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, since};
 
 use super::folder::Folder;
 use super::memory::Memory;
-use super::stored::{encode, event_key, unreadable};
-use super::{Ledger, LedgerError, StoredTable};
+use super::stored::{decode, encode, event_key, unreadable};
+use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable};
 
 const CLAIMS: &str = "claims.json";
 
@@ -76,7 +76,8 @@ impl InFolder {
         for name in folder.list("records").map_err(|error| failed("records", error))? {
             let bytes = read(&folder, &name)?;
             let stored: Stored<'_> = parse(&name, &bytes)?;
-            memory.keep(stored.rule, stored.version, stored.schema, stored.body.get());
+            let body = without_lease(&name, &stored)?;
+            memory.keep(stored.rule, stored.version, stored.schema, &body);
         }
         if let Some(bytes) = folder.get(CLAIMS).map_err(|error| failed(CLAIMS, error))? {
             memory.set_claims(parse(CLAIMS, &bytes)?);
@@ -108,25 +109,44 @@ impl InFolder {
     }
 }
 
-/// A history without the line that was being written when an earlier process ended, and without what has expired.
+/// A record as it is when its owner has died. The folder is locked, so nobody else has it, and what was begun under the lease
+/// stands in the record. What cannot be read is left as it is: it is told when its rule is asked for.
+fn without_lease(name: &str, stored: &Stored<'_>) -> Result<String, LedgerError> {
+    let body = stored.body.get();
+    match decode::<Record>(name, stored.schema, body) {
+        Ok(record) if record.lease.is_some() => encode(name, &Record { lease: None, ..record }),
+        Ok(_) | Err(_) => Ok(body.to_owned()),
+    }
+}
+
+/// A history without the line that was being written when an earlier process ended, and without what has expired. A line that
+/// cannot be read is passed over: nothing is decided by it.
 fn history(memory: &Memory, folder: &Folder, name: &str) -> Result<(), LedgerError> {
     let bytes = read(folder, name)?;
     let text = String::from_utf8_lossy(&bytes);
     let (whole, torn) = text.rsplit_once('\n').unwrap_or(("", &text));
-    for line in whole.lines() {
+    let read = |line: &str| -> Result<(Timestamp, RuleName, String, String), LedgerError> {
         let line: Line<'_> = serde_json::from_str(line).map_err(|error| unreadable(name, error))?;
-        super::stored::known(name, line.schema)?;
-        memory.keep_event(line.rule, line.key, line.at, line.body.get());
+        let _: Event = decode(name, line.schema, line.body.get())?;
+        Ok((line.at, line.rule, line.key, line.body.get().to_owned()))
+    };
+    let lines: Vec<_> = whole.lines().map(|line| (line, read(line))).collect();
+    let newest = lines.iter().filter_map(|(_, read)| Some(read.as_ref().ok()?.0)).max();
+    let (mut kept, mut expired) = (String::new(), false);
+    for (number, (line, read)) in (1..).zip(lines) {
+        match read {
+            Ok((at, ..)) if newest.is_some_and(|newest| since(newest, at) >= KEEP_HISTORY) => {
+                expired = true;
+                continue;
+            }
+            Ok((at, rule, key, body)) => memory.keep_event(rule, key, at, &body),
+            Err(error) => tracing::warn!(line = number, %error, "a line of the history is passed over"),
+        }
+        kept.push_str(line);
+        kept.push('\n');
     }
-    if !torn.is_empty() {
-        let whole = if whole.is_empty() {
-            String::new()
-        } else {
-            format!("{whole}\n")
-        };
-        folder
-            .put(name, whole.as_bytes())
-            .map_err(|error| failed(name, error))?;
+    if expired || !torn.is_empty() {
+        folder.put(name, kept.as_bytes()).map_err(|error| failed(name, error))?;
     }
     Ok(())
 }

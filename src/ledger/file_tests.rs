@@ -132,6 +132,86 @@ fn a_history_that_ends_anywhere_keeps_its_whole_lines_and_goes_on() {
     }
 }
 
+/// Red when such a line was an error, and when what had expired stayed.
+#[test]
+fn a_line_that_cannot_be_read_costs_no_other_and_no_start() {
+    let (rule, place) = (RuleName("site".to_owned()), TempDir::new().unwrap());
+    let later = Event {
+        at: "2027-06-01T00:00:00Z".parse().unwrap(),
+        ..event("much later")
+    };
+    run(async {
+        let ledger = open(&place).unwrap();
+        ledger.append(&rule, &[event("one")]).await.unwrap();
+        ledger.append(&rule, &[event("two")]).await.unwrap();
+    });
+    let file = place.path().join("history/site.jsonl");
+    let written = std::fs::read(&file).unwrap();
+    let first = written.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    // Wherever power failed in the first line, and whatever the disk had there.
+    for end in 1..first {
+        for rest in [&b"\n"[..], b"\0\xff\n"] {
+            std::fs::write(&file, [&written[..end], rest, &written[first..]].concat()).unwrap();
+            let ledger = open(&place).unwrap();
+            let whole = usize::from(end == first - 1 && rest == b"\n");
+            assert_eq!(run(ledger.history(&rule, 9)).unwrap().len(), 1 + whole, "{end}");
+        }
+    }
+    std::fs::write(&file, &written).unwrap();
+    run(async {
+        open(&place).unwrap().append(&rule, &[later]).await.unwrap();
+        assert_eq!(open(&place).unwrap().history(&rule, 9).await.unwrap().len(), 1);
+    });
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 1);
+}
+
+/// Red when the part that was written stayed.
+#[test]
+fn what_cannot_be_added_whole_is_not_there_at_all() {
+    let place = TempDir::new().unwrap();
+    let folder = Folder::open(place.path()).unwrap();
+    folder.put("history", b"").unwrap();
+    // As long as a file can be here, but for a few bytes: a hole, which takes no room.
+    let file = std::fs::File::options()
+        .write(true)
+        .open(place.path().join("history"))
+        .unwrap();
+    let (mut least, mut most) = (0, i64::MAX.unsigned_abs());
+    while least < most {
+        let middle = least + (most - least).div_ceil(2);
+        match file.set_len(middle) {
+            Ok(()) => least = middle,
+            Err(_) => most = middle - 1,
+        }
+    }
+    let length = least - 10;
+    file.set_len(length).unwrap();
+    folder.append("history", &[b'x'; 100]).unwrap_err();
+    assert_eq!(file.metadata().unwrap().len(), length);
+    folder.append("history", &[b'x'; 10]).unwrap();
+}
+
+/// Red when the lease stayed: the rule waited for as long as the dead process would have had it.
+#[test]
+fn the_lease_of_a_process_that_died_is_free() {
+    let (rule, place) = (RuleName("site".to_owned()), TempDir::new().unwrap());
+    run(async {
+        let ledger = open(&place).unwrap();
+        let record = Record::new(rule.clone(), at(0));
+        super::super::lease::acquire(&ledger, &record, "dead", at(0), at(40))
+            .await
+            .unwrap();
+    });
+    run(async {
+        let ledger = open(&place).unwrap();
+        let record = ledger.load(&rule).await.unwrap().unwrap();
+        assert_eq!((record.version, &record.lease), (1, &None));
+        super::super::lease::acquire(&ledger, &record, "alive", at(1), at(41))
+            .await
+            .unwrap();
+    });
+}
+
 #[test]
 fn what_is_not_ours_is_told_and_left_alone() {
     let place = TempDir::new().unwrap();

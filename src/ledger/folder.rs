@@ -138,10 +138,15 @@ impl Folder {
     /// Adds bytes at the end of a file. A loss of power may leave a part of them.
     ///
     /// # Errors
-    /// When they could not be written; a part of them may have been.
+    /// When they could not be written; then the file is as it was, as far as that can still be had.
     pub fn append(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = File::options().append(true).open(self.path.join(name))?;
-        file.write_all(bytes)?;
-        file.sync_data()
+        let before = file.metadata()?.len();
+        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        if written.is_err() {
+            // A disk that is full takes the beginning of a line, and the next one would be added to it.
+            file.set_len(before)?;
+        }
+        written
     }
 }

@@ -1,95 +1,141 @@
-//! The certificates of the configuration, from files or Secrets Manager, renewed without a restart.
+//! The certificates of the configuration, from files or Secrets Manager, each renewed by itself without a restart.
 
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use crate::aws::Secrets;
-use crate::config::certificate::{Certificate, Material, Refresh, refresh};
-use crate::config::proxy::Certificate as Place;
+use crate::config::certificate::{Certificate, Material, Refresh, SOON, refresh};
+use crate::config::proxy::{Pair, Tls};
+use crate::config::proxy_rules::host;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::time::Timestamp;
 use crate::gateway::envoy;
 
 /// What is in use, and what is wrong with what is not.
 pub struct Certificates {
-    places: Vec<Place>,
+    entries: Vec<Entry>,
     secrets: Option<Secrets>,
-    known: Vec<Option<Certificate>>,
-    problems: Vec<Option<String>>,
+}
+
+/// One `[[tls]]`.
+struct Entry {
+    tls: Tls,
+    known: Option<Certificate>,
+    /// Why what was read last is not in use.
+    refused: Option<String>,
+    /// What was said of it in the log last.
+    told: Vec<String>,
 }
 
 impl Certificates {
-    pub fn new(places: &[Place], secrets: Option<Secrets>) -> Self {
+    pub fn new(all: &[Tls], secrets: Option<Secrets>) -> Self {
+        let entry = |tls: &Tls| Entry {
+            tls: tls.clone(),
+            known: None,
+            refused: None,
+            told: Vec::new(),
+        };
         Certificates {
-            places: places.to_vec(),
+            entries: all.iter().map(entry).collect(),
             secrets,
-            known: vec![None; places.len()],
-            problems: vec![None; places.len()],
         }
     }
 
     /// Reads the files again, and the secrets if wanted. Whether anything in use has changed.
     pub async fn renew(&mut self, now: Timestamp, secrets_too: bool) -> bool {
         let mut changed = false;
-        for at in 0..self.places.len() {
-            let material = match &self.places[at] {
-                Place::Files { certificate, key } => files(certificate, key),
-                Place::Secrets { .. } if !secrets_too => continue,
-                Place::Secrets { certificate, key } => match &self.secrets {
+        for entry in &mut self.entries {
+            let material = match &entry.tls.pair {
+                Pair::Files { certificate, key } => Some(files(certificate, key)),
+                Pair::Secrets { .. } if !secrets_too => None,
+                Pair::Secrets { certificate, key } => Some(match &self.secrets {
                     Some(secrets) => secrets.material(certificate, (key != certificate).then_some(key)).await,
                     None => Err(fault("the proxy has no Region: set region in its configuration")),
-                },
+                }),
             };
-            let before = self.problems[at].take();
-            match refresh(now, self.known[at].as_ref(), material) {
-                Refresh::Unchanged => {}
-                Refresh::Load(certificate) => {
-                    self.problems[at] = certificate.timely(now).err().map(|problem| problem.to_string());
-                    self.known[at] = Some(certificate);
-                    changed = true;
-                }
-                Refresh::KeepLast(why) => self.problems[at] = Some(why),
+            changed |= material.is_some_and(|material| entry.take_in(now, material));
+            let problems = entry.problems(now);
+            for problem in problems.iter().filter(|problem| !entry.told.contains(problem)) {
+                tracing::warn!("{problem}");
             }
-            if let Some(problem) = &self.problems[at]
-                && before.as_ref() != Some(problem)
-            {
-                tracing::warn!("[[tls]] {}: {problem}", self.name(at));
-            }
+            entry.told = problems;
         }
         changed
     }
 
-    /// What is wrong, a sentence each.
-    pub fn problems(&self) -> Vec<String> {
-        let told =
-            |(at, problem): (usize, &Option<String>)| Some(format!("[[tls]] {}: {}", self.name(at), problem.as_ref()?));
-        self.problems.iter().enumerate().filter_map(told).collect()
+    /// What is wrong, or soon will be, a sentence each.
+    pub fn problems(&self, now: Timestamp) -> Vec<String> {
+        self.entries.iter().flat_map(|entry| entry.problems(now)).collect()
     }
 
-    /// Whether there is one for each place.
+    /// Whether there is one for each entry.
     pub fn is_whole(&self) -> bool {
-        self.known.iter().all(Option::is_some)
+        self.entries.iter().all(|entry| entry.known.is_some())
     }
 
     /// As Envoy takes them.
     pub fn in_use(&self) -> Vec<envoy::Certificate> {
-        let one = |(at, known): (usize, &Option<Certificate>)| {
-            let known = known.as_ref()?;
-            Some(envoy::Certificate {
-                name: format!("certificate-{}", at + 1),
-                chain_pem: known.chain_pem().into(),
-                key_pem: known.key_pem().into(),
-            })
-        };
-        self.known.iter().enumerate().filter_map(one).collect()
+        self.entries.iter().filter_map(Entry::in_use).collect()
+    }
+}
+
+impl Entry {
+    /// Whether it is another one than before.
+    fn take_in(&mut self, now: Timestamp, material: Result<Material, Fault>) -> bool {
+        self.refused = None;
+        match refresh(now, self.known.as_ref(), material) {
+            Refresh::Unchanged => false,
+            Refresh::Load(certificate) => {
+                self.known = Some(certificate);
+                true
+            }
+            Refresh::KeepLast(why) => {
+                self.refused = Some(why);
+                false
+            }
+        }
     }
 
-    fn name(&self, at: usize) -> String {
-        match &self.places[at] {
-            Place::Files { certificate, .. } => certificate.display().to_string(),
-            Place::Secrets { certificate, .. } => certificate.clone(),
+    fn problems(&self, now: Timestamp) -> Vec<String> {
+        let mut problems: Vec<_> = self.refused.iter().cloned().collect();
+        if let Some(known) = &self.known {
+            let names = known.names().join(", ");
+            match known.timely(now) {
+                Err(problem) => problems.push(problem.to_string()),
+                Ok(()) if known.days_left(now) < SOON => {
+                    let days = known.days_left(now);
+                    problems.push(format!("the certificate for {names} expires in {days} days: renew it"));
+                }
+                Ok(()) => {}
+            }
+            let bare = self.tls.hosts.iter().filter(|host| !known.covers(host));
+            problems.extend(bare.map(|host| format!("the certificate is for {names}, not for {host} of its hosts")));
         }
+        let name = self.tls.pair.name();
+        problems
+            .into_iter()
+            .map(|problem| format!("[[tls]] {name}: {problem}"))
+            .collect()
+    }
+
+    fn in_use(&self) -> Option<envoy::Certificate> {
+        let known = self.known.as_ref()?;
+        // A certificate's names may be addresses, which no client asks for by name.
+        let own = || known.names().iter().filter_map(|name| host(name)).collect();
+        let is_address = |host: &String| host.parse::<std::net::IpAddr>().is_ok();
+        let mut hosts: Vec<String> = match self.tls.hosts.is_empty() {
+            true => own(),
+            false => self.tls.hosts.clone(),
+        };
+        hosts.retain(|host| !is_address(host));
+        Some(envoy::Certificate {
+            // What does not change with the order of the entries: else one would be taken for a rotation of another.
+            name: format!("certificate/{}", self.tls.pair.name()),
+            hosts,
+            chain_pem: known.chain_pem().into(),
+            key_pem: known.key_pem().into(),
+        })
     }
 }
 

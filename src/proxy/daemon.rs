@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
 use crate::clock::{self, SystemClock};
@@ -15,7 +15,7 @@ use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::ProxyConfig;
+use crate::config::proxy::{ProxyConfig, RecordTarget};
 use crate::drive::{Driver, Recent};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{Places, Plane, Signals};
@@ -23,23 +23,32 @@ use crate::ledger::Ledger;
 use crate::ledger::file::InFolder;
 use crate::ledger::folder::Folder;
 use crate::rules::RuleSettings;
-use crate::wiring::owner;
+use crate::wiring::{for_proxy, owner};
 
 use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
+use super::records::Records;
 use super::web;
 use super::worker::ProxyDriver;
 
-/// How often Envoy reports its load.
-const REPORTS: Duration = Duration::from_secs(5);
+/// How often Envoy reports its load: so much later it is known that a session has ended.
+const REPORTS: Duration = Duration::from_secs(2);
+/// What Envoy has refused, a port that is taken for example, it is told again after this.
+const RETRY: Duration = Duration::from_secs(30);
 /// How often the rule files and certificates are looked at.
 const RELOAD: Duration = Duration::from_secs(1);
 /// How often secrets are read again; a read is paid for.
 const SECRETS: Duration = Duration::from_secs(300);
+/// The same, while a certificate is missing.
+const MISSING: Duration = Duration::from_secs(30);
 /// How often machines are asked for by their tags.
 const DISCOVER: Duration = Duration::from_secs(60);
+/// How often DNS records that are not right are tried again, and the machine's address is asked for.
+const ADDRESS: Duration = Duration::from_secs(60);
+/// How often those that are right are looked at again; Route 53 takes five calls a second from an account.
+const RECORDS: Duration = Duration::from_secs(3600);
 /// Connections of a listener that has changed live on for this long.
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 /// How long the start waits for Envoy to have what it is told; then it goes on without.
@@ -63,16 +72,15 @@ pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), Stri
         );
     }
     let folder = Arc::new(Folder::open(&config.ledger).map_err(|error| error.to_string())?);
-    let aws = match &config.region {
-        Some(_) => Some(
-            Aws::from_default_chain(&Environment)
-                .await
-                .map_err(|errors| errors.to_string())?,
-        ),
-        None => None,
-    };
+    let aws = for_proxy(&Environment, &config).await;
+    let aws = aws.map_err(|errors| errors.to_string())?;
+    if config.hosted_zone.is_some() && aws.is_none() {
+        return Err("hostedZone needs a Region: set region in the configuration".to_owned());
+    }
+    // From here on it would end a process that does not listen to it.
+    let hup = signal(SignalKind::hangup()).map_err(|error| error.to_string())?;
     let ledger = InFolder::open(folder.clone()).map_err(|error| error.to_string())?;
-    serve(config, envoy, folder, aws, ledger).await
+    serve(config, envoy, folder, aws, ledger, hup).await
 }
 
 async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
@@ -81,6 +89,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     folder: Arc<Folder>,
     aws: Option<Aws>,
     ledger: L,
+    hup: Signal,
 ) -> Result<(), String> {
     let here = config.rules.parent().unwrap_or(Path::new("/")).to_owned();
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
@@ -109,10 +118,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let desk = Desk::new(front.clone(), driver("proxy"));
     let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
     certificates.renew(desk.now(), true).await;
-    if !certificates.is_whole() {
-        return Err(certificates.problems().join("\n"));
-    }
-    desk.note_certificates(certificates.problems());
+    desk.note_certificates(certificates.problems(desk.now()));
     front
         .set_certificates(certificates.in_use())
         .map_err(|fault| fault.sentence())?;
@@ -132,7 +138,12 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     attend(&desk, signals).await;
     tokio::spawn(web::status(status, desk.clone()));
     tokio::spawn(web::control(control, desk.clone()));
-    tokio::spawn(reload(desk.clone(), certificates));
+    tokio::spawn(reload(desk.clone(), certificates, hup));
+    if let Some(aws) = aws.clone()
+        && let Some(kept) = Records::new(&config, &aws)
+    {
+        tokio::spawn(records(desk.clone(), aws, kept));
+    }
     tokio::spawn(discover(desk.clone()));
     println!("ready http://{address}");
     let ended = until_told(&mut child).await;
@@ -151,6 +162,8 @@ pub(super) fn settings(config: &ProxyConfig) -> RuleSettings {
         settle: config.settle,
         idle_min: config.idle_min,
         metrics_delay: config.metrics_delay,
+        // Finer than what is reported could not be known.
+        metrics_period: REPORTS,
         describe_delay: config.describe_delay,
         // The rules are what the daemon has read; nobody else is asked.
         table_age: Duration::ZERO,
@@ -168,6 +181,7 @@ async fn plane<L: Ledger + Send + Sync + 'static>(
         xds: config.xds_socket.clone(),
         usage: SocketAddr::from(([127, 0, 0, 1], config.usage_port)),
         load_interval: REPORTS,
+        retry: RETRY,
     };
     Plane::start(places, court, SystemClock)
         .await
@@ -213,21 +227,53 @@ async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
     desk.publish().await;
 }
 
-async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificates: Certificates) {
+/// Every now and then, and all of it at once on SIGHUP.
+async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificates: Certificates, mut told: Signal) {
     for round in 1_u64.. {
-        tokio::time::sleep(RELOAD).await;
+        // What is not there yet keeps a port closed.
+        let often = if certificates.is_whole() { SECRETS } else { MISSING };
+        let all = tokio::select! {
+            () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
+            _ = told.recv() => true,
+        };
         match desk.reload() {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),
         }
-        let secrets_too = round.is_multiple_of(SECRETS.as_secs());
-        if certificates.renew(desk.now(), secrets_too).await
+        if certificates.renew(desk.now(), all).await
             && let Err(fault) = desk.front.set_certificates(certificates.in_use())
         {
             tracing::warn!(%fault, "the certificates could not be put to use");
         }
-        desk.note_certificates(certificates.problems());
+        desk.note_certificates(certificates.problems(desk.now()));
+    }
+}
+
+/// When there are other hosts, and every now and then: the machine's address may change.
+async fn records<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, aws: Aws, mut records: Records) {
+    let mut last = None;
+    for round in 0_u64.. {
+        let hosts = desk.hosts();
+        if round.is_multiple_of(ADDRESS.as_secs()) || last.as_ref() != Some(&hosts) {
+            if round.is_multiple_of(RECORDS.as_secs()) {
+                records.forget();
+            }
+            let target = match desk.front.config().address.clone() {
+                Some(target) => Some(target),
+                None => aws
+                    .address()
+                    .await
+                    .map(|address| RecordTarget::Addresses([address].into())),
+            };
+            match target {
+                Some(target) => records.renew(&hosts, &target).await,
+                None => records.nowhere(),
+            }
+            desk.note_records(records.problems());
+            last = Some(hosts);
+        }
+        tokio::time::sleep(RELOAD).await;
     }
 }
 

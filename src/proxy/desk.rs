@@ -1,8 +1,11 @@
 //! The daemon's rules at work: a task for each, and what rings, requests and operators want of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::config::discovered::{Discovered, Here, discovered};
@@ -18,6 +21,11 @@ use super::front::Front;
 use super::rule_files::RuleFiles;
 use super::worker::{ProxyDriver, Worker};
 
+/// How long a start waits for Envoy at most, and some more.
+const STAFFED: Duration = Duration::from_secs(20);
+/// Before something that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// What was found beside the rule files.
 #[derive(Default)]
 struct Found {
@@ -27,6 +35,8 @@ struct Found {
     conflicts: Vec<String>,
     /// What is wrong with the certificates.
     certificates: Vec<String>,
+    /// What is wrong with the DNS records.
+    records: Vec<String>,
 }
 
 /// Clones share everything.
@@ -34,6 +44,8 @@ pub struct Desk<L> {
     pub front: Front,
     pub driver: Arc<ProxyDriver<L>>,
     workers: Arc<Mutex<BTreeMap<RuleName, Worker>>>,
+    /// Counts how often the tasks were brought in line with the rules.
+    staffed: Arc<watch::Sender<u64>>,
     files: Arc<Mutex<RuleFiles>>,
     found: Arc<Mutex<Found>>,
     /// Who used a rule last, in words.
@@ -48,6 +60,7 @@ impl<L> Clone for Desk<L> {
             front: self.front.clone(),
             driver: self.driver.clone(),
             workers: self.workers.clone(),
+            staffed: self.staffed.clone(),
             files: self.files.clone(),
             found: self.found.clone(),
             users: self.users.clone(),
@@ -66,6 +79,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             front,
             driver: Arc::new(driver),
             workers: Arc::default(),
+            staffed: Arc::default(),
             files: Arc::default(),
             found: Arc::default(),
             users: Arc::default(),
@@ -123,13 +137,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     /// Whether the tags say anything new.
     async fn read_tags(&self) -> bool {
         self.front.find_tagged().await;
-        let all = match self.front.opted_in().await {
-            Ok(all) => all,
-            Err(fault) => {
-                tracing::warn!(%fault, "what is opted in by tags cannot be asked for; the last stays");
-                return false;
-            }
-        };
+        let all = self.front.opted_in().await;
         let config = self.front.config();
         let here = Here {
             access_point: config.access_point.as_deref(),
@@ -176,7 +184,19 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         lock(&self.found).certificates = problems;
     }
 
-    /// Everything wrong with the rules, whoever said them, and the certificates.
+    /// What is wrong with the DNS records.
+    pub fn note_records(&self, problems: Vec<String>) {
+        lock(&self.found).records = problems;
+    }
+
+    /// The hosts of all rules.
+    pub fn hosts(&self) -> BTreeSet<String> {
+        let rules = self.front.rules();
+        let ways = rules.iter().flat_map(|rule| &rule.http);
+        ways.flat_map(|way| way.hosts.clone()).collect()
+    }
+
+    /// Everything wrong with the rules, whoever said them, the certificates and the DNS records.
     pub fn errors(&self) -> Vec<String> {
         let mut errors: Vec<_> = lock(&self.files).errors().iter().map(ToString::to_string).collect();
         let found = lock(&self.found);
@@ -187,7 +207,8 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             .map(|(id, problem)| format!("{id}: {problem}"));
         errors.extend(
             tags.chain(found.conflicts.iter().cloned())
-                .chain(found.certificates.iter().cloned()),
+                .chain(found.certificates.iter().cloned())
+                .chain(found.records.iter().cloned()),
         );
         errors.extend(self.front.missing().iter().map(ToString::to_string));
         errors
@@ -202,10 +223,54 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             let start = || Worker::start(self.driver.clone(), rule.name.clone());
             workers.entry(rule.name.clone()).or_insert_with(start);
         }
+        drop(workers);
+        self.staffed.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub fn worker(&self, name: &RuleName) -> Option<Worker> {
         lock(&self.workers).get(name).cloned()
+    }
+
+    /// A rule's task, once it is there: Envoy asks before the daemon is ready, and before a new rule has its task.
+    pub async fn worker_soon(&self, name: &RuleName) -> Option<Worker> {
+        let mut staffed = self.staffed.subscribe();
+        let there = async {
+            loop {
+                staffed.mark_unchanged();
+                let worker = self.worker(name);
+                if worker.is_some() || self.front.rule(name).is_none() || staffed.changed().await.is_err() {
+                    return worker;
+                }
+            }
+        };
+        clock::timeout(STAFFED, there).await.ok().flatten()
+    }
+
+    /// Wakes a rule for somebody who waits at this generation of it, and ends when Envoy leads there; false when it never will.
+    pub async fn wake(&self, worker: &Worker, name: &RuleName, generation: u64, who: &str) -> bool {
+        while let Err(error) = worker.look(Stimulus::Request { who: who.to_owned() }).await {
+            tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
+            clock::sleep(PAUSE).await;
+        }
+        let (mut seen, mut changes) = (worker.seen(), self.front.changes());
+        loop {
+            seen.mark_unchanged();
+            changes.mark_unchanged();
+            if self.front.leads_to_backend(name, generation) {
+                return true;
+            }
+            if self.front.generation(name) != generation {
+                return false;
+            }
+            let there = tokio::select! {
+                changed = seen.changed() => changed,
+                changed = changes.changed() => changed,
+                () = self.front.sure(name), if !self.front.is_sure(name) => Ok(()),
+            };
+            if there.is_err() {
+                return false;
+            }
+        }
     }
 
     /// What was last seen of a rule.
@@ -233,31 +298,33 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     /// Somebody waits by TCP: wakes the rule, and ends the wait when it takes too long.
     pub async fn answer_ring(self, ring: Ring) {
         let Ring { rule: name, generation } = ring;
-        let sleeps = self.front.side(&name) == Side::Waker && self.front.generation(&name) == generation;
-        let (Some(rule), Some(worker)) = (self.front.rule(&name), self.worker(&name)) else {
+        let waits = || self.front.side(&name) == Side::Waker && self.front.generation(&name) == generation;
+        let Some(rule) = self.front.rule(&name).filter(|_| waits()) else {
             return;
         };
-        if !sleeps {
+        let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
+        let woken = async {
+            let Some(worker) = self.worker_soon(&name).await else {
+                return false;
+            };
+            let policy = loop {
+                match self.managed(&name).await {
+                    Some(managed) => break managed.rule.policy,
+                    None => clock::sleep(PAUSE).await,
+                }
+            };
+            // Nobody can press a button by TCP.
+            !policy.confirm && self.wake(&worker, &name, generation, &format!("{source} by TCP")).await
+        };
+        if clock::timeout(rule.wake_timeout, woken).await == Ok(true) {
             return;
         }
-        let policy = self.managed(&name).await.map(|managed| managed.rule.policy);
-        // Nobody can press a button by TCP.
-        let woken = policy.is_some_and(|policy| !policy.confirm) && {
-            let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
-            let who = format!("{source} by TCP");
-            let wait = async {
-                while let Err(error) = worker.look(Stimulus::Request { who: who.clone() }).await {
-                    tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
-                    clock::sleep(std::time::Duration::from_secs(1)).await;
-                }
-                worker.until(|record| record.snapshot.switched).await
-            };
-            clock::timeout(rule.wake_timeout, wait).await == Ok(true)
-        };
-        if !woken {
+        // At this generation Envoy rings no more, so it must not stay.
+        while waits() {
             tracing::warn!(rule = %name, "not awake in time: those who waited are let go");
             if let Err(fault) = self.front.give_up(&name, generation) {
-                tracing::warn!(rule = %name, %fault, "their wait could not be ended");
+                tracing::warn!(rule = %name, %fault, "their wait could not be ended; trying again");
+                clock::sleep(PAUSE).await;
             }
         }
     }

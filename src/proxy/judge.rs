@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::config::branding::Branding;
 use crate::config::environment::{LedgerChoice, MetricsChoice, Settings};
 use crate::domain::policy::Hold;
-use crate::domain::rule::{GroupId, Side};
+use crate::domain::rule::GroupId;
 use crate::domain::seen::Stimulus;
 use crate::function::{self, Function};
 use crate::gateway::envoy::{CheckedRequest, Judge, Verdict};
@@ -43,34 +43,30 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
 
     /// Whether the request may go on by now; it waits for that if it is one that does.
     async fn goes_on(&self, checked: &CheckedRequest, request: &AlbRequest) -> bool {
-        let (Some(rule), Some(worker)) = (self.desk.front.rule(&checked.rule), self.desk.worker(&checked.rule)) else {
+        let desk = &self.desk;
+        let (name, generation) = (&checked.rule, checked.generation);
+        let (Some(rule), Some(worker)) = (desk.front.rule(name), desk.worker_soon(name).await) else {
             return false;
         };
-        let Some(managed) = self.desk.managed(&checked.rule).await else {
+        let Some(managed) = desk.managed(name).await else {
             return false;
         };
-        // A snapshot may be older than a flip, and what was held for an earlier generation has no cluster to go to.
-        let leads_there = || {
-            let front = &self.desk.front;
-            front.side(&checked.rule) == Side::Backend && front.generation(&checked.rule) == checked.generation
-        };
-        let record = worker.record();
-        if record.as_ref().is_some_and(|record| record.snapshot.switched) && leads_there() {
+        // What was held for an earlier generation has no cluster to go to.
+        if desk.front.leads_to_backend(name, generation) {
             return true;
         }
-        if !function::wakes(self.desk.now(), &managed.rule, record.as_ref(), request) {
+        if !function::wakes(desk.now(), &managed.rule, worker.record().as_ref(), request) {
             return false;
         }
         let who = who_asks(checked);
-        let woken = worker.look(Stimulus::Request { who }).await;
-        match woken {
-            Ok(record) if record.snapshot.switched && leads_there() => return true,
-            Ok(_) => {}
-            Err(error) => tracing::warn!(rule = %checked.rule, %error, "the rule could not be woken"),
+        if who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait {
+            let awake = desk.wake(&worker, name, generation, &who);
+            return clock::timeout(rule.wake_timeout, awake).await == Ok(true);
         }
-        let waits = who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait;
-        let awake = worker.until(|record| record.snapshot.switched);
-        waits && clock::timeout(rule.wake_timeout, awake).await == Ok(true) && leads_there()
+        if let Err(error) = worker.look(Stimulus::Request { who }).await {
+            tracing::warn!(rule = %name, %error, "the rule could not be woken");
+        }
+        desk.front.leads_to_backend(name, generation)
     }
 }
 

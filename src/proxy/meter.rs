@@ -1,38 +1,40 @@
-//! From Envoy's load reports to the minutes by which the core counts. Pure.
+//! From Envoy's load reports to the periods by which the core counts. Pure.
 
 use std::collections::BTreeMap;
 
-use crate::domain::activity::{Activity, GroupActivity, MINUTE, Question, floor};
+use crate::domain::activity::{Activity, GroupActivity, Question, floor, periods};
 use crate::domain::rule::{GroupId, RuleName};
 use crate::domain::time::{Timestamp, after};
 use crate::gateway::envoy::{Covered, Loads};
 
-/// What the reports say of a question's groups. A minute is alive when reports cover all of it: one in which the stream was
-/// lost, or that began before the daemon did, proves nothing.
-pub fn activity(loads: &Loads, question: &Question, rule_of: impl Fn(&GroupId) -> Option<RuleName>) -> Activity {
-    let minutes = || {
-        std::iter::successors(Some(floor(question.from, MINUTE)), |minute| {
-            Some(after(*minute, MINUTE))
-        })
-        .take_while(|minute| *minute < question.until)
-    };
-    let covered = |minute: Timestamp| {
-        let whole = |stretch: &Covered| stretch.from <= minute && after(minute, MINUTE) <= stretch.to;
+/// What the reports say of a question's groups. A period is alive when reports cover all of it: one in which the stream was
+/// lost, or that began before the daemon did, proves nothing. What is `open` now is use of all of them.
+pub fn activity(
+    loads: &Loads,
+    question: &Question,
+    rule_of: impl Fn(&GroupId) -> Option<RuleName>,
+    open: impl Fn(&GroupId) -> u64,
+) -> Activity {
+    let period = question.period;
+    let all = || periods(floor(question.from, period), question.until, period);
+    let covered = |start: Timestamp| {
+        let whole = |stretch: &Covered| stretch.from <= start && after(start, period) <= stretch.to;
         loads.covered.iter().any(whole)
     };
     let of = |group: &GroupId| {
-        let mut requests: BTreeMap<Timestamp, u64> = BTreeMap::new();
+        let open = open(group);
+        let mut requests: BTreeMap<Timestamp, u64> = all().filter(|_| open > 0).map(|at| (at, open)).collect();
         let reports = rule_of(group).and_then(|rule| loads.rules.get(&rule));
         for report in reports.into_iter().flatten() {
             let count = report.issued + report.in_progress;
-            // To the last moment inclusive: what is under way when a minute begins is use of it.
-            for minute in minutes().filter(|minute| report.from < after(*minute, MINUTE) && *minute <= report.to) {
-                *requests.entry(minute).or_default() += count;
+            // To the last moment inclusive: what is under way when a period begins is use of it.
+            for start in all().filter(|start| report.from < after(*start, period) && *start <= report.to) {
+                *requests.entry(start).or_default() += count;
             }
         }
         GroupActivity {
             requests,
-            alive: minutes().filter(|minute| covered(*minute)).collect(),
+            alive: all().filter(|start| covered(*start)).collect(),
         }
     };
     Activity {
@@ -56,7 +58,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::domain::activity::Backend;
+    use crate::domain::activity::{Backend, MINUTE};
     use crate::gateway::envoy::Load;
 
     fn at(seconds: u64) -> Timestamp {
@@ -71,6 +73,7 @@ mod tests {
             machines: Vec::new(),
             network: false,
             cpu: false,
+            period: MINUTE,
             from: at(from),
             until: at(until),
         }
@@ -87,7 +90,11 @@ mod tests {
 
     fn counted(loads: &Loads, question: &Question) -> GroupActivity {
         let rule_of = |group: &GroupId| group.0.strip_prefix("envoy:").map(|name| RuleName(name.to_owned()));
-        activity(loads, question, rule_of).groups.into_values().next().unwrap()
+        activity(loads, question, rule_of, |_| 0)
+            .groups
+            .into_values()
+            .next()
+            .unwrap()
     }
 
     /// Red when a minute was known as soon as a report touched it.
@@ -103,6 +110,17 @@ mod tests {
         };
         let minutes = counted(&loads, &question(60, 360)).alive;
         assert_eq!(minutes, BTreeSet::from([at(120), at(240)]));
+    }
+
+    /// Red when only load reports counted: a session at a cluster that is gone is in none.
+    #[test]
+    fn what_is_open_now_is_use_of_all_that_is_asked_for() {
+        let loads = Loads::default();
+        let rule_of = |_: &GroupId| Some(RuleName("a".to_owned()));
+        let found = activity(&loads, &question(0, 120), rule_of, |_| 2);
+        let group = found.groups.into_values().next().unwrap();
+        assert_eq!(group.requests, BTreeMap::from([(at(0), 2), (at(60), 2)]));
+        assert_eq!(group.alive, BTreeSet::new());
     }
 
     /// Red when only what had begun counted: a quiet session would have been cut.

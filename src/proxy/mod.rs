@@ -9,6 +9,7 @@ mod histories;
 mod judge;
 mod meter;
 mod prober;
+mod records;
 mod report;
 mod rule_files;
 mod state;

@@ -5,7 +5,9 @@ use std::fmt::Write;
 use askama::Template;
 use serde::Serialize;
 
+use crate::config::proxy_rules::HttpRoute;
 use crate::domain::phase::Phase;
+use crate::domain::record::Record;
 use crate::domain::rule::{RuleName, Side};
 use crate::domain::seen::Wanted;
 use crate::domain::time::Timestamp;
@@ -24,10 +26,20 @@ pub struct Report {
     /// Whether Envoy is connected.
     pub envoy: bool,
     pub rules: Vec<RuleReport>,
-    /// What is wrong with the rule files.
+    /// What is wrong with rules, certificates and what is connected.
     pub errors: Vec<String>,
     /// What Envoy refuses, in its own words.
     pub rejections: Vec<String>,
+}
+
+fn problems<L: Ledger + Send + Sync + 'static>(
+    desk: &Desk<L>,
+    rule: &RuleName,
+    record: Option<&Record>,
+) -> Vec<String> {
+    let known = record.into_iter().flat_map(|record| &record.snapshot.problems);
+    let unsure = (!desk.front.is_sure(rule)).then(|| "Envoy has not acknowledged where it leads".to_owned());
+    known.map(ToString::to_string).chain(unsure).collect()
 }
 
 /// One rule.
@@ -47,8 +59,18 @@ pub struct RuleReport {
     pub problems: Vec<String>,
     pub resources: Vec<String>,
     pub hosts: Vec<String>,
+    pub sites: Vec<SiteReport>,
     pub ports: Vec<PortReport>,
     pub awake: bool,
+}
+
+/// A way in by HTTP.
+#[derive(Debug, Serialize)]
+pub struct SiteReport {
+    pub hosts: Vec<String>,
+    pub path: String,
+    /// Of the machine.
+    pub port: u16,
 }
 
 /// A way in by TCP.
@@ -59,6 +81,16 @@ pub struct PortReport {
     /// Of the proxy; none when the range is used up.
     pub listen: Option<u16>,
     pub protocol: &'static str,
+}
+
+impl SiteReport {
+    fn of(way: &HttpRoute) -> Self {
+        SiteReport {
+            hosts: way.hosts.clone(),
+            path: way.path.clone(),
+            port: way.port,
+        }
+    }
 }
 
 impl Report {
@@ -88,11 +120,10 @@ impl Report {
                 keep_awake_until: record.and_then(|record| record.keep_awake_until),
                 kept_by: record.and_then(|record| record.kept_by.clone()),
                 last_error: record.and_then(|record| Some(record.failure()?.reason.clone())),
-                problems: record.map_or_else(Vec::new, |record| {
-                    record.snapshot.problems.iter().map(ToString::to_string).collect()
-                }),
+                problems: problems(desk, &rule.name, record),
                 resources: desk.front.resources(rule).into_iter().map(|id| id.0).collect(),
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
+                sites: rule.http.iter().map(SiteReport::of).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
                 awake: desk.front.side(&rule.name) == Side::Backend,
             }
@@ -103,7 +134,11 @@ impl Report {
             version: env!("CARGO_PKG_VERSION"),
             envoy: plane.is_some_and(Plane::connected),
             rules: rules.iter().map(one).collect(),
-            errors: desk.errors(),
+            errors: desk
+                .errors()
+                .into_iter()
+                .chain(plane.and_then(Plane::turned_away))
+                .collect(),
             rejections: plane
                 .map(Plane::rejections)
                 .unwrap_or_default()

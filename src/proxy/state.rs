@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::discovered::Tagged;
 use crate::domain::rule::{ResourceId, RuleName, Side};
 
 /// The file in the daemon's folder.
@@ -25,6 +26,9 @@ pub struct State {
     /// The machines that a rule's tag filters last found, for the same reason.
     #[serde(default)]
     tagged: BTreeMap<RuleName, Vec<ResourceId>>,
+    /// What last opted itself in by its tags, for the same reason.
+    #[serde(default)]
+    discovered: Vec<Tagged>,
 }
 
 /// Where a rule stands.
@@ -48,6 +52,7 @@ impl Default for State {
             freed: VecDeque::new(),
             hosts: BTreeMap::new(),
             tagged: BTreeMap::new(),
+            discovered: Vec::new(),
         }
     }
 }
@@ -82,6 +87,11 @@ impl State {
     /// As it lies on the disk.
     pub fn written(&self) -> Vec<u8> {
         serde_json::to_vec_pretty(self).unwrap_or_default()
+    }
+
+    /// All rules ever heard of, with the sides they are on.
+    pub fn sides(&self) -> impl Iterator<Item = (&RuleName, Side)> {
+        self.rules.iter().map(|(rule, stand)| (rule, stand.side))
     }
 
     /// The side a rule is on; one never heard of sleeps.
@@ -194,6 +204,15 @@ impl State {
 
     pub fn note_tagged(&mut self, rule: &RuleName, found: Vec<ResourceId>) {
         self.tagged.insert(rule.clone(), found);
+    }
+
+    /// What last opted itself in by its tags.
+    pub fn discovered(&self) -> &[Tagged] {
+        &self.discovered
+    }
+
+    pub fn note_discovered(&mut self, found: Vec<Tagged>) {
+        self.discovered = found;
     }
 
     fn stand(&mut self, rule: &RuleName) -> &mut Stand {

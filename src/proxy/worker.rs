@@ -68,10 +68,9 @@ impl Worker {
         answered.await.unwrap_or_else(|_| Err(gone.to_owned()))
     }
 
-    /// Ends when the rule's record is so; false when the rule is gone.
-    pub async fn until(&self, is: impl Fn(&Record) -> bool) -> bool {
-        let mut seen = self.seen.clone();
-        seen.wait_for(|record| record.as_ref().is_some_and(&is)).await.is_ok()
+    /// What is seen from now on; closed when the rule is gone.
+    pub fn seen(&self) -> watch::Receiver<Option<Record>> {
+        self.seen.clone()
     }
 }
 
@@ -82,25 +81,37 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     tell: watch::Sender<Option<Record>>,
 ) {
     let mut pause = Duration::ZERO;
+    let mut first = None;
     loop {
-        let wish = tokio::select! {
-            wish = wanted.recv() => match wish {
-                Some(wish) => Some(wish),
-                None => return,
+        let unsure = !driver.gateway.is_sure(&name);
+        let wish = match first.take() {
+            Some(wish) => Some(wish),
+            None => tokio::select! {
+                wish = wanted.recv() => match wish {
+                    Some(wish) => Some(wish),
+                    None => return,
+                },
+                () = clock::sleep(pause) => None,
+                () = driver.gateway.sure(&name), if unsure => None,
             },
-            () = clock::sleep(pause) => None,
         };
-        let (stimulus, effort, answer) = match wish {
-            // Whoever comes while it is wanted already learns nothing new by a look of his own.
+        let mut answers = Vec::new();
+        let (stimulus, effort) = match wish {
             Some(Wish { stimulus, answer }) => {
-                let effort = if matches!(stimulus, Stimulus::Request { .. }) {
-                    Effort::Snapshot
-                } else {
-                    Effort::Fresh
-                };
-                (stimulus, effort, Some(answer))
+                answers.push(answer);
+                match stimulus {
+                    // A thousand who come at once are one look: each look is written to the disk.
+                    Stimulus::Request { .. } => {
+                        first = gather(&mut wanted, &mut answers);
+                        // Whoever comes while it is wanted already learns nothing new by a look of his own.
+                        (stimulus, Effort::Snapshot)
+                    }
+                    Stimulus::Tick | Stimulus::StateChange | Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => {
+                        (stimulus, Effort::Fresh)
+                    }
+                }
             }
-            None => (Stimulus::Tick, Effort::Sweep, None),
+            None => (Stimulus::Tick, Effort::Sweep),
         };
         let looked = look(&driver, &name, &stimulus, effort).await;
         pause = match &looked {
@@ -111,10 +122,26 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             Ok(record) => drop(tell.send_replace(Some(record.clone()))),
             Err(error) => tracing::warn!(rule = %name, %error, "the rule could not be looked at"),
         }
-        if let Some(answer) = answer {
-            let _ = answer.send(looked);
+        for answer in answers {
+            let _ = answer.send(looked.clone());
         }
     }
+}
+
+/// Takes the requests that have come meanwhile, and returns what comes after them.
+fn gather(
+    wanted: &mut mpsc::UnboundedReceiver<Wish>,
+    answers: &mut Vec<oneshot::Sender<Result<Record, String>>>,
+) -> Option<Wish> {
+    while let Ok(wish) = wanted.try_recv() {
+        match wish.stimulus {
+            Stimulus::Request { .. } => answers.push(wish.answer),
+            Stimulus::Tick | Stimulus::StateChange | Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => {
+                return Some(wish);
+            }
+        }
+    }
+    None
 }
 
 async fn look<L: Ledger>(

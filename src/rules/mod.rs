@@ -21,6 +21,8 @@ pub struct RuleSettings {
     pub settle: Duration,
     pub idle_min: Duration,
     pub metrics_delay: Duration,
+    /// The points of the metrics lie this far apart.
+    pub metrics_period: Duration,
     /// How long after a call of ours what the services say may still be from before it.
     pub describe_delay: Duration,
     /// The route table is read again when it is older.
@@ -155,6 +157,7 @@ fn rule(name: &RuleName, routes: &[(&Listener, &ListenerRule)], index: &Index<'_
     let (tags, mut problems) = tags::merge(tags);
     let (mut policy, unreadable) = tags::policy(&tags, settings.settle, settings.idle_min);
     policy.metrics_delay = settings.metrics_delay;
+    policy.metrics_period = settings.metrics_period;
     policy.describe_delay = settings.describe_delay;
     problems.extend(unreadable);
     for (listener, route) in routes {

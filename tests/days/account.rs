@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
+use proxymanager::domain::activity::MINUTE;
 use proxymanager::domain::record::DESCRIBE_IS_STALE_FOR;
 use proxymanager::domain::rule::{GroupId, ResourceId, RuleName};
 use proxymanager::domain::seen::{Stimulus, Wanted};
@@ -39,6 +40,7 @@ impl Account {
             settle: SETTLE,
             idle_min: Duration::from_secs(5 * 60),
             metrics_delay: METRICS_DELAY,
+            metrics_period: MINUTE,
             describe_delay: DESCRIBE_IS_STALE_FOR,
             table_age: TABLE_AGE,
         };

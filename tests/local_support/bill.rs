@@ -166,5 +166,5 @@ pub fn month(cloud: &Cloud, tick: &Calls, once: &Calls) -> Vec<(&'static str, f6
 
 /// List prices, with their source and date.
 pub fn prices() -> Value {
-    serde_json::from_str(include_str!("../../bench/prices.json")).expect("the prices are JSON")
+    serde_json::from_str(include_str!("../../bench/function/prices.json")).expect("the prices are JSON")
 }

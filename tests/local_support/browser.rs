@@ -23,6 +23,11 @@ pub struct Browser {
 impl Browser {
     /// A fresh browser. `name` tells profiles of one test program apart.
     pub fn start(name: &str) -> Self {
+        Browser::start_with(name, &[])
+    }
+
+    /// As [`Browser::start`], with more of Chromium's switches.
+    pub fn start_with(name: &str, switches: &[String]) -> Self {
         let profile = std::env::temp_dir().join(format!("browser-{name}-{}", std::process::id()));
         fs::create_dir_all(&profile).expect("the profile's folder can be made");
         let mut driver = Command::new("chromedriver")
@@ -61,6 +66,8 @@ impl Browser {
             "--lang=en",
             &folder,
         ];
+        let arguments = arguments.map(str::to_owned);
+        let arguments: Vec<_> = arguments.iter().chain(switches).collect();
         let options = json!({ "binary": chromium(), "args": arguments });
         let wanted = json!({ "alwaysMatch": { "browserName": "chrome", "goog:chromeOptions": options } });
         let session = browser.post("", &json!({ "capabilities": wanted }));

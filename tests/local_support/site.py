@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A site for tests: answers with what it saw, and misbehaves when the path asks for it."""
 
+import hashlib
 import json
 import os
 import socketserver
@@ -63,10 +64,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.sendall(data.upper())
             return None
         headers = {key.lower(): value for key, value in self.headers.items()}
-        return self.answer(200, json.dumps({"path": self.path, "headers": headers, "seen": seen, "body": len(body)}))
+        digest = hashlib.sha256(body).hexdigest()
+        told = {"path": self.path, "headers": headers, "seen": seen, "body": len(body), "sha256": digest}
+        return self.answer(200, json.dumps(told))
 
     do_POST = do_GET
 
 
-socketserver.TCPServer.request_queue_size = 128
+socketserver.TCPServer.request_queue_size = 4096
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()

@@ -1,9 +1,13 @@
 //! The shipped daemon with a real Envoy, as a user runs them: a folder with a configuration and rule files, commands, clients.
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part of it")]
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+mod machines;
+mod session;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,9 +19,12 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub use self::machines::{Database, Ssh, serves, site, talks};
+pub use self::session::{Session, said};
+
 /// Nothing here takes this long; it ends a test that hangs.
-const LONG: Duration = Duration::from_secs(25);
-const STEP: Duration = Duration::from_millis(50);
+const LONG: Duration = Duration::from_secs(100);
+const STEP: Duration = Duration::from_millis(20);
 
 fn in_time(is: impl Fn() -> bool) -> bool {
     (0..LONG.as_millis() / STEP.as_millis()).any(|_| {
@@ -33,6 +40,8 @@ fn in_time(is: impl Fn() -> bool) -> bool {
 pub struct Place {
     folder: TempDir,
     pub address: String,
+    /// Further variables of whatever is run.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Place {
@@ -42,6 +51,7 @@ impl Place {
         let place = Place {
             folder: TempDir::new().unwrap(),
             address: format!("127.{}.{high}.{low}", 64 + NEXT.fetch_add(1, Ordering::Relaxed)),
+            environment: Vec::new(),
         };
         std::fs::create_dir(place.path("rules.d")).unwrap();
         place.write("config.toml", &place.config("usageTrackingPort = 0"));
@@ -81,6 +91,13 @@ describeDelay = "0s"
         std::fs::rename(new, self.path(name)).unwrap();
     }
 
+    /// Changes a file in one place.
+    pub fn change(&self, name: &str, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.path(name)).unwrap();
+        assert!(text.contains(from), "{name} has no {from:?}: {text}");
+        self.write(name, &text.replace(from, to));
+    }
+
     /// A rule with a program and its port.
     pub fn rule(&self, name: &str, command: &str, port: u16, protocol: &str) {
         let text = format!(
@@ -90,13 +107,14 @@ describeDelay = "0s"
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_proxymanager"));
+        let mut command = Command::new(proxymanager());
         let own = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         command
             .args(&words[..own])
             .arg("--config")
             .arg(self.path("config.toml"));
         command.args(&words[own..]).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(key, value)| (key, value)));
         command
     }
 
@@ -117,14 +135,67 @@ describeDelay = "0s"
         serde_json::from_str(&text).unwrap()
     }
 
+    /// What the daemon says is wrong, a line each.
+    pub fn errors(&self) -> String {
+        let status = self.ask(&["proxy", "status"]);
+        let errors = status["errors"].as_array().unwrap().iter();
+        errors
+            .map(|error| error.as_str().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    /// What the daemon tells of a rule, by its control socket.
     pub fn status(&self, rule: &str) -> Value {
-        self.ask(&["proxy", "status", rule])
+        let all = self.control("GET", "/status");
+        let mut rules = all["rules"].as_array().unwrap().iter();
+        let found = rules.find(|one| one["rule"] == rule);
+        found.unwrap_or_else(|| panic!("there is no {rule}: {all}")).clone()
+    }
+
+    pub fn is(&self, rule: &str, phase: &str) -> bool {
+        self.status(rule)["phase"] == phase
+    }
+
+    /// Waits until a rule is in this phase.
+    pub fn becomes(&self, rule: &str, phase: &str) {
+        self.until(&format!("{rule} is {phase}"), || self.is(rule, phase));
+    }
+
+    /// Tells the daemon what the command line would: `wake`, `sleep`.
+    pub fn tell(&self, rule: &str, verb: &str) -> Value {
+        self.control("POST", &format!("/rules/{rule}/{verb}"))
+    }
+
+    fn control(&self, method: &str, path: &str) -> Value {
+        let mut stream = UnixStream::connect(self.path("control.sock")).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{method} {path}: {answer}");
+        serde_json::from_str(body).unwrap()
     }
 
     /// Asks until it is so.
     pub fn until(&self, what: &str, is: impl Fn() -> bool) {
         let asked = || self.ask(&["proxy", "status"]);
         assert!(in_time(is), "{what}: not within {LONG:?}: {}", asked());
+    }
+
+    /// A rule with a site by HTTP at `host`.
+    pub fn site(&self, name: &str, host: &str, command: &str, port: u16, more: &str) {
+        let text = format!(
+            "idle = \"1h\"\nresources = ['program:{command}']\n[[http]]\nhosts = [\"{host}\"]\nport = {port}\n{more}\n"
+        );
+        self.write(&format!("rules.d/{name}.toml"), &text);
+    }
+
+    /// Where the proxy listens for a rule.
+    pub fn at(&self, rule: &str) -> String {
+        format!("{}:{}", self.address, self.port(rule))
     }
 
     /// The proxy's port for a rule.
@@ -160,13 +231,34 @@ describeDelay = "0s"
         Daemon { child, url }
     }
 
-    /// Starts Envoy as its service would, once the daemon has written its bootstrap file.
-    pub fn envoy(&self) -> Service {
+    /// Starts Envoy and the daemon as the services they are: Envoy waits for its daemon, and the daemon for Envoy.
+    pub fn start_services(&self, drain: u32) -> (Daemon, Service) {
+        self.write(
+            "config.toml",
+            &self.config(&format!("usageTrackingPort = {}", free_port())),
+        );
+        std::thread::scope(|scope| {
+            let daemon = scope.spawn(|| self.start_alone());
+            let envoy = self.envoy(drain);
+            (daemon.join().unwrap(), envoy)
+        })
+    }
+
+    /// Starts Envoy as its service would, once the daemon has written its bootstrap file. Connections of a listener that has
+    /// changed live on for `drain` seconds.
+    pub fn envoy(&self, drain: u32) -> Service {
+        self.envoy_with(drain, &[])
+    }
+
+    /// The same with more arguments.
+    pub fn envoy_with(&self, drain: u32, more: &[&str]) -> Service {
         let file = self.path("envoy.json");
         assert!(in_time(|| file.exists()), "the daemon writes {}", file.display());
         let mut command = Command::new(envoy());
         command.arg("--config-path").arg(file);
-        command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s", "600"]);
+        command.args(["--disable-hot-restart", "--log-level", "error", "--drain-time-s"]);
+        command.arg(drain.to_string());
+        command.args(more);
         let child = command
             .process_group(0)
             .stdin(Stdio::null())
@@ -175,17 +267,43 @@ describeDelay = "0s"
         Service(child.unwrap())
     }
 
-    /// Ends the programs of a daemon that left them running.
-    pub fn end_programs(&self) {
+    /// A gauge or counter of Envoy's, or the sum of those whose names fit.
+    pub fn of_envoy(&self, name: &str) -> u64 {
+        let mut stream = UnixStream::connect(self.path("envoy-admin.sock")).unwrap();
+        let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let lines = answer.lines().filter_map(|line| line.rsplit_once(": "));
+        // Headers of the answer are no statistics.
+        let values = lines.filter(|(name, _)| name.contains('.'));
+        values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    }
+
+    /// The process groups of the programs that the daemon has started, whether or not they have ended since.
+    pub fn programs(&self) -> Vec<i32> {
         let Ok(text) = std::fs::read(self.path("state/programs.json")) else {
-            return;
+            return Vec::new();
         };
-        let running: Value = serde_json::from_slice(&text).unwrap();
-        for one in running.as_object().into_iter().flatten() {
-            let group = i32::try_from(one.1["group"].as_i64().unwrap()).unwrap();
+        let running: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap();
+        let group = |one: &Value| i32::try_from(one["group"].as_i64().unwrap()).unwrap();
+        running.values().map(group).collect()
+    }
+}
+
+/// No program outlives its test, however that ends.
+impl Drop for Place {
+    fn drop(&mut self) {
+        for group in self.programs() {
             let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
         }
     }
+}
+
+/// What `cargo build` made, unless the environment names another one, such as a release build.
+fn proxymanager() -> PathBuf {
+    let named = std::env::var_os("TEST_PROXYMANAGER");
+    named.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_proxymanager")), PathBuf::from)
 }
 
 pub fn envoy() -> PathBuf {
@@ -208,6 +326,20 @@ pub struct Daemon {
 impl Daemon {
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal);
+    }
+
+    /// Told to read everything again, as `systemctl reload` does it.
+    pub fn reload(&self) {
+        self.signal(Signal::SIGHUP);
+    }
+
+    /// Its memory in KiB.
+    pub fn memory(&self) -> u64 {
+        memory(&self.child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Without a word, as a crash.
@@ -235,90 +367,23 @@ impl Drop for Daemon {
 /// A process with a group of its own; killed when dropped.
 pub struct Service(pub Child);
 
+impl Service {
+    /// Its memory in KiB.
+    pub fn memory(&self) -> u64 {
+        memory(&self.0)
+    }
+}
+
+/// Resident, in KiB (proc(5), `VmRSS`).
+fn memory(of: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", of.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
 impl Drop for Service {
     fn drop(&mut self) {
         let _ = killpg(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), Signal::SIGKILL);
         let _ = self.0.wait();
     }
-}
-
-/// An SSH server that is a program of a rule, and its client.
-pub struct Ssh {
-    folder: TempDir,
-    pub port: u16,
-}
-
-impl Ssh {
-    pub fn new() -> Self {
-        let ssh = Ssh {
-            folder: TempDir::new().unwrap(),
-            port: free_port(),
-        };
-        for key in ["host", "mine"] {
-            let made = Command::new("ssh-keygen")
-                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-                .arg(ssh.path(key))
-                .status();
-            assert!(made.unwrap().success());
-        }
-        // Made by its service otherwise; it is there and empty, or not there.
-        let _ = std::fs::create_dir_all("/run/sshd");
-        let mut text = String::new();
-        let file = |name: &str| ssh.path(name).display().to_string();
-        let _ = write!(
-            text,
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n",
-            ssh.port,
-            file("host"),
-            file("mine.pub"),
-        );
-        std::fs::write(ssh.path("sshd_config"), text).unwrap();
-        ssh
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub fn server(&self) -> String {
-        format!("exec /usr/sbin/sshd -D -f {}", self.path("sshd_config").display())
-    }
-
-    /// The options that let a client in without a question.
-    pub fn options(&self) -> Vec<String> {
-        let key = self.path("mine").display().to_string();
-        [
-            "-i",
-            &key,
-            "-o",
-            "LogLevel=ERROR",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=no",
-            "-o",
-            "UserKnownHostsFile=/dev/null",
-        ]
-        .map(str::to_owned)
-        .to_vec()
-    }
-
-    pub fn client(&self, host: &str, port: &str, command: &str) -> Command {
-        let mut client = Command::new("ssh");
-        client.args(self.options()).args(["-p", port, host, command]);
-        client
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        client
-    }
-}
-
-/// Everything a program says until it ends.
-pub fn said(mut child: Child) -> String {
-    let mut text = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    text
 }

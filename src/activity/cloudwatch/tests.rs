@@ -22,6 +22,7 @@ fn question(groups: impl Iterator<Item = usize>, from: u32, until: u32) -> Quest
         machines: Vec::new(),
         network: true,
         cpu: true,
+        period: MINUTE,
         from: minute(from),
         until: minute(until),
     }

@@ -5,14 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a name shall lead.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A and AAAA records.
-    Addresses(BTreeSet<IpAddr>),
-    /// A CNAME record.
-    Name(String),
-}
+use crate::config::proxy::RecordTarget as Target;
 
 /// A record set as Route 53 writes and reads it. Source: Amazon Route 53 API reference, `ResourceRecordSet`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

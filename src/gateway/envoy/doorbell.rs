@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::snapshot::cluster_of_tcp;
 use super::view::{Ring, RuleView, View};
-use crate::domain::rule::Side;
+use crate::domain::rule::{RuleName, Side};
 
 #[derive(Debug, Default)]
 pub struct Doorbell {
@@ -15,8 +15,8 @@ pub struct Doorbell {
     rung: BTreeSet<String>,
     /// What has been passed on.
     heard: Vec<Ring>,
-    /// Names at which somebody may still wait in vain.
-    vain: BTreeSet<String>,
+    /// Names at which somebody may still wait in vain, and the rule he waits for.
+    vain: BTreeMap<String, RuleName>,
 }
 
 impl Doorbell {
@@ -42,7 +42,7 @@ impl Doorbell {
         };
         for (name, ring) in &self.current {
             if self.rung.contains(name) && !there(ring) {
-                self.vain.insert(name.clone());
+                self.vain.insert(name.clone(), ring.rule.clone());
             }
         }
         self.heard.retain(there);
@@ -55,10 +55,11 @@ impl Doorbell {
         self.hear()
     }
 
-    /// Names whose connections are to be closed, because their generation was given up. To be asked when Envoy has the
-    /// listeners of the new one: a connection that came by the old ones would be missed.
-    pub fn in_vain(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.vain).into_iter().collect()
+    /// Names whose connections are to be closed, because their generation was given up. Not before Envoy has the listeners of
+    /// the new one: a connection that came by the old ones would be missed.
+    pub fn in_vain(&mut self, is_settled: impl Fn(&RuleName) -> bool) -> Vec<String> {
+        let told = self.vain.extract_if(.., |_, rule| is_settled(rule));
+        told.map(|(name, _)| name).collect()
     }
 
     fn hear(&mut self) -> Vec<Ring> {

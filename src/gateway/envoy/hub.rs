@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::access::Ports;
-use super::delta::{Said, Session, Told};
+use super::delta::{Patience, Said, Session, Standing, Told};
 use super::doorbell::Doorbell;
 use super::load::Book;
 use super::plane::{Access, NotAcked, Rejection, Version};
 use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
+use crate::clock;
+use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
 
 /// Names asked for at the doorbell of which Envoy is told that they will not come.
@@ -19,11 +22,14 @@ pub type Gone = Vec<String>;
 
 pub struct Hub {
     state: Mutex<State>,
-    /// Counts whatever happens, for those who wait for it.
+    /// Counts what streams have to look at: something was published, another stream is the one.
+    news: watch::Sender<u64>,
+    /// Counts whatever Envoy has been told or has said, for those who wait for it.
     happened: watch::Sender<u64>,
     closed: watch::Sender<bool>,
     rings: mpsc::UnboundedSender<Ring>,
     accesses: mpsc::Sender<Access>,
+    patience: Patience,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
@@ -35,9 +41,11 @@ struct State {
     settled: u64,
     streams: u64,
     /// The newest stream; an older one has been given up by Envoy, if it has not noticed itself.
-    stream: Option<(u64, Session)>,
+    stream: Option<Stream>,
     /// What the Envoy on it says it is.
     envoy: Option<String>,
+    /// Another Envoy that has been turned away while this one is here.
+    other: Option<Peer>,
     doorbell: Doorbell,
     bell: u64,
     /// The doorbell's streams. Listeners whose doorbell is the same share one, but Envoy promises nothing of the kind.
@@ -46,18 +54,35 @@ struct State {
     ports: Ports,
 }
 
+/// A process on the other end of the socket, as far as the kernel tells.
+pub type Peer = Option<i32>;
+
+struct Stream {
+    id: u64,
+    peer: Peer,
+    session: Session,
+}
+
+/// Another Envoy is connected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another Envoy (process {0}) is connected to this daemon already; one daemon serves one Envoy")]
+pub struct Taken(i32);
+
 impl Hub {
     pub fn new(
         rings: mpsc::UnboundedSender<Ring>,
         accesses: mpsc::Sender<Access>,
+        patience: Patience,
         now: impl Fn() -> Timestamp + Send + Sync + 'static,
     ) -> Hub {
         Hub {
             state: Mutex::default(),
+            news: watch::Sender::new(0),
             happened: watch::Sender::new(0),
             closed: watch::Sender::new(false),
             rings,
             accesses,
+            patience,
             now: Box::new(now),
         }
     }
@@ -77,8 +102,8 @@ impl Hub {
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
-    pub fn happened(&self) -> watch::Receiver<u64> {
-        self.happened.subscribe()
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     pub fn publish(&self, view: &View) -> Version {
@@ -91,32 +116,56 @@ impl Hub {
         if state.wanted.as_ref() != Some(&snapshot) {
             state.version += 1;
             state.wanted = Some(Arc::clone(&snapshot));
-            if let Some((_, session)) = &mut state.stream {
-                session.publish(snapshot);
+            if let Some(stream) = &mut state.stream {
+                stream.session.publish(snapshot);
             }
         }
         let version = Version(state.version);
         self.settle(&mut state);
         drop(state);
-        self.happen();
+        count(&self.news);
+        count(&self.happened);
         version
     }
 
-    pub async fn acked(&self, version: Version, concerns: impl Fn(&Rejection) -> bool + Send) -> Result<(), NotAcked> {
-        let mut happened = self.happened();
+    /// Ends when Envoy has answered all of this version or a later one.
+    pub async fn acked(&self, version: Version) -> Result<(), NotAcked> {
+        self.answered(|state, session| {
+            let refused = || Some(session.rejections()).filter(|refused| !refused.is_empty());
+            (state.settled >= version.0).then(|| refused().map_or(Ok(()), |refused| Err(NotAcked::Rejected(refused))))
+        })
+        .await
+    }
+
+    pub async fn settled_for(&self, rule: &RuleName) -> Result<(), NotAcked> {
+        self.answered(|_, session| match session.standing(rule) {
+            Standing::Pending => None,
+            Standing::Settled => Some(Ok(())),
+            Standing::Refused(refused) => Some(Err(NotAcked::Rejected(refused))),
+        })
+        .await
+    }
+
+    pub fn is_settled_for(&self, rule: &RuleName) -> bool {
+        let state = self.state();
+        let stream = state.stream.as_ref();
+        stream.is_some_and(|stream| stream.session.standing(rule) == Standing::Settled)
+    }
+
+    async fn answered(
+        &self,
+        answer: impl Fn(&State, &Session) -> Option<Result<(), NotAcked>> + Send,
+    ) -> Result<(), NotAcked> {
+        let mut happened = self.happened.subscribe();
         loop {
             happened.mark_unchanged();
             {
                 let state = self.state();
-                let Some((_, session)) = &state.stream else {
+                let Some(stream) = &state.stream else {
                     return Err(NotAcked::NotConnected);
                 };
-                if state.settled >= version.0 {
-                    let rejections: Vec<Rejection> = session.rejections().into_iter().filter(concerns).collect();
-                    return match rejections.is_empty() {
-                        true => Ok(()),
-                        false => Err(NotAcked::Rejected(rejections)),
-                    };
+                if let Some(answer) = answer(&state, &stream.session) {
+                    return answer;
                 }
             }
             if happened.changed().await.is_err() {
@@ -127,11 +176,8 @@ impl Hub {
 
     pub fn rejections(&self) -> Vec<Rejection> {
         let state = self.state();
-        state
-            .stream
-            .as_ref()
-            .map(|(_, session)| session.rejections())
-            .unwrap_or_default()
+        let stream = state.stream.as_ref();
+        stream.map(|stream| stream.session.rejections()).unwrap_or_default()
     }
 
     pub fn envoy(&self) -> Option<String> {
@@ -139,63 +185,81 @@ impl Hub {
         state.stream.as_ref().and(state.envoy.clone())
     }
 
+    /// Why another Envoy has been turned away.
+    pub fn turned_away(&self) -> Option<String> {
+        let state = self.state();
+        state.other?;
+        let here = state.stream.as_ref()?.peer?;
+        Some(Taken(here).to_string())
+    }
+
     pub fn connected(&self) -> bool {
         self.state().stream.is_some()
     }
 
-    /// A new stream of resources; an older one ends.
-    pub fn begin(&self) -> u64 {
+    /// A new stream of resources; an older one of the same Envoy ends.
+    ///
+    /// # Errors
+    /// Another Envoy is here: were each to take the other's place, neither would ever have everything.
+    pub fn begin(&self, peer: Peer) -> Result<u64, Taken> {
         let mut state = self.state();
+        if let Some(Stream { peer: Some(here), .. }) = state.stream
+            && peer.is_some_and(|peer| peer != here)
+        {
+            state.other = Some(peer);
+            return Err(Taken(here));
+        }
         state.streams += 1;
         state.settled = 0;
+        state.other = None;
         let id = state.streams;
-        state.stream = Some((id, Session::new(state.wanted.clone())));
+        let session = Session::new(state.wanted.clone(), self.patience);
+        state.stream = Some(Stream { id, peer, session });
         drop(state);
-        self.happen();
-        id
+        count(&self.news);
+        count(&self.happened);
+        Ok(id)
     }
 
     /// Envoy introduces itself.
     pub fn meet(&self, id: u64, envoy: Option<String>) {
         let mut state = self.state();
-        if state.stream.as_ref().is_some_and(|(current, _)| *current == id) {
+        if state.session(id).is_some() {
             state.envoy = envoy;
         }
     }
 
     /// Whether the stream is still the one.
     pub fn receive(&self, id: u64, kind: Kind, said: Said) -> bool {
-        match &mut self.state().stream {
-            Some((current, session)) if *current == id => {
-                session.receive(kind, said);
+        match self.state().session(id) {
+            Some(session) => {
+                session.receive(kind, said, clock::instant());
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 
-    /// What to tell on this stream now; nothing when it is over.
-    pub fn tell(&self, id: u64) -> Option<Vec<Told>> {
+    /// What to tell on this stream now, and when to ask again though nothing has happened; nothing when it is over.
+    pub fn tell(&self, id: u64) -> Option<(Vec<Told>, Option<Instant>)> {
         let mut state = self.state();
-        let told = match &mut state.stream {
-            Some((current, session)) if *current == id => std::iter::from_fn(|| session.next()).collect(),
-            _ => return None,
-        };
-        let settled = self.settle(&mut state);
+        let session = state.session(id)?;
+        let now = clock::instant();
+        let told = std::iter::from_fn(|| session.next(now)).collect();
+        let due_at = session.due_at(now);
+        self.settle(&mut state);
         drop(state);
-        if settled {
-            self.happen();
-        }
-        Some(told)
+        count(&self.happened);
+        Some((told, due_at))
     }
 
     pub fn end(&self, id: u64) {
         let mut state = self.state();
-        if state.stream.as_ref().is_some_and(|(current, _)| *current == id) {
+        if state.session(id).is_some() {
             state.stream = None;
         }
         drop(state);
-        self.happen();
+        count(&self.happened);
     }
 
     /// A new stream of the doorbell.
@@ -233,21 +297,21 @@ impl Hub {
         let _ = self.accesses.try_send(access);
     }
 
-    /// Whether it has become true just now that Envoy has answered everything.
-    fn settle(&self, state: &mut State) -> bool {
-        let version = state.version;
-        if state.settled == version || !state.stream.as_ref().is_some_and(|(_, session)| session.settled()) {
-            return false;
+    /// Notes what Envoy has answered in full.
+    fn settle(&self, state: &mut State) {
+        let Some(stream) = &state.stream else { return };
+        if stream.session.settled() {
+            state.settled = state.version;
         }
-        state.settled = version;
-        let gone = state.doorbell.in_vain();
+        let gone = state
+            .doorbell
+            .in_vain(|rule| stream.session.standing(rule) == Standing::Settled);
         if !gone.is_empty() {
             for bell in state.bells.values() {
                 // The stream may be ending.
                 let _ = bell.send(gone.clone());
             }
         }
-        true
     }
 
     fn ring(&self, rings: Vec<Ring>) {
@@ -257,11 +321,19 @@ impl Hub {
         }
     }
 
-    fn happen(&self) {
-        self.happened.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn count(what: &watch::Sender<u64>) {
+    what.send_modify(|count| *count = count.wrapping_add(1));
+}
+
+impl State {
+    /// Of this stream, while it is the one.
+    fn session(&mut self, id: u64) -> Option<&mut Session> {
+        let stream = self.stream.as_mut().filter(|stream| stream.id == id)?;
+        Some(&mut stream.session)
     }
 }

@@ -1,6 +1,6 @@
 //! Load reports: what was issued and what is in progress, cluster by cluster. They decide whether a rule is idle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use envoy_types::pb::envoy::service::load_stats::v3::{
 };
 use futures_util::Stream;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::hub::Hub;
@@ -17,56 +18,58 @@ use super::names::ClusterName;
 use super::plane::{Covered, Load, Loads};
 use super::server::stream_of;
 use super::wire::{duration, span};
+use crate::clock;
 use crate::domain::rule::RuleName;
-use crate::domain::time::{Timestamp, before, since};
+use crate::domain::time::{Timestamp, after, before, since};
 
 /// Longer than any `idle`.
 const KEPT: Duration = Duration::from_secs(25 * 3600);
+/// A clock that is this much behind was set back. Less is lost between two readings.
+const STEP: Duration = Duration::from_millis(500);
 /// Reports that are this near to each other leave no gap.
 const SLACK: Duration = Duration::from_secs(2);
 
 /// One report: each cluster with how long it covers, what was issued and what is in progress.
 pub type Report = Vec<(Option<ClusterName>, Duration, u64, u64)>;
 
+/// What was reported. Loads of every stream are use. Time is covered by reports only while there is one stream: of two
+/// Envoys one may be the idle one.
 #[derive(Debug, Default)]
 pub struct Book {
     loads: Loads,
-    streams: u64,
-    /// The stream that reports are taken from.
-    stream: Option<u64>,
+    last: u64,
+    /// The streams that are open.
+    streams: BTreeSet<u64>,
+    /// When one stream was alone again: what the other had still to report is lost.
+    alone_since: Option<Timestamp>,
+    /// The clock when it was last read, by itself and by one that nobody sets.
+    read_at: Option<(Timestamp, Instant)>,
 }
 
 impl Book {
     pub fn open(&mut self) -> u64 {
-        self.streams += 1;
-        self.stream = Some(self.streams);
-        self.streams
+        self.last += 1;
+        self.streams.insert(self.last);
+        self.last
     }
 
-    pub fn close(&mut self, id: u64, now: Timestamp) {
-        if self.stream == Some(id) {
-            self.stream = None;
-            self.loads.lost = Some(now);
+    pub fn close(&mut self, id: u64, now: Timestamp, at: Instant) {
+        self.notice_the_clock(now, at);
+        self.streams.remove(&id);
+        match self.streams.is_empty() {
+            true => self.loads.lost = Some(now),
+            false => self.alone_since = Some(now),
         }
     }
 
-    pub fn read(&self) -> Loads {
+    pub fn read(&mut self, now: Timestamp, at: Instant) -> Loads {
+        self.notice_the_clock(now, at);
         self.loads.clone()
     }
 
     /// Covered is what all of Envoy's own clusters cover: one of a rule may be younger than the report.
-    pub fn report(&mut self, now: Timestamp, report: &Report) {
-        let own = report
-            .iter()
-            .filter(|(name, ..)| name.is_none())
-            .map(|(_, span, ..)| *span);
-        let Some(span) = own.min() else { return };
-        self.loads.lost = None;
-        let from = before(now, span);
-        match self.loads.covered.last_mut() {
-            Some(last) if since(from, last.to) <= SLACK => last.to = last.to.max(now),
-            _ => self.loads.covered.push(Covered { from, to: now }),
-        }
+    pub fn report(&mut self, now: Timestamp, at: Instant, report: &Report) {
+        self.notice_the_clock(now, at);
         let mut rules: BTreeMap<&RuleName, Load> = BTreeMap::new();
         for (name, span, issued, in_progress) in report {
             let Some(name) = name else { continue };
@@ -86,7 +89,38 @@ impl Book {
         for (rule, load) in rules {
             note(self.loads.rules.entry(rule.clone()).or_default(), load);
         }
+        let own = report.iter().filter(|(name, ..)| name.is_none());
+        if let Some(span) = own.map(|(_, span, ..)| *span).min()
+            && self.streams.len() == 1
+        {
+            let from = before(now, span).max(self.alone_since.unwrap_or(Timestamp::MIN));
+            self.cover(from, now);
+        }
         self.forget(before(now, KEPT));
+    }
+
+    fn cover(&mut self, from: Timestamp, to: Timestamp) {
+        self.loads.lost = None;
+        match self.loads.covered.last_mut() {
+            Some(last) if since(from, last.to) <= SLACK => last.to = last.to.max(to),
+            _ => self.loads.covered.push(Covered { from, to }),
+        }
+    }
+
+    /// A clock that is set back goes through minutes again which are known already. Of their second time nothing is.
+    fn notice_the_clock(&mut self, now: Timestamp, at: Instant) {
+        if let Some((then, read_at)) = self.read_at {
+            let back = since(after(then, at.saturating_duration_since(read_at)), now);
+            if back > STEP {
+                let from = before(then, back);
+                self.loads.covered.retain(|covered| covered.from < from);
+                for covered in &mut self.loads.covered {
+                    covered.to = covered.to.min(from);
+                }
+                self.alone_since = self.alone_since.map(|since| since.min(from));
+            }
+        }
+        self.read_at = Some((now, at));
     }
 
     fn forget(&mut self, old: Timestamp) {
@@ -141,7 +175,7 @@ impl LoadReportingService for Reports {
             let _ = sender.send(Ok(wish));
             follow(&hub, request.into_inner()).await;
             let now = hub.now();
-            hub.with_book(|book| book.close(id, now));
+            hub.with_book(|book| book.close(id, now, clock::instant()));
             drop(sender);
         });
         Ok(Response::new(stream_of(receiver)))
@@ -159,7 +193,7 @@ async fn follow(hub: &Hub, mut reports: Streaming<LoadStatsRequest>) {
         let Ok(Some(message)) = message else { return };
         let report: Report = message.cluster_stats.iter().map(read).collect();
         let now = hub.now();
-        hub.with_book(|book| book.report(now, &report));
+        hub.with_book(|book| book.report(now, clock::instant(), &report));
     }
 }
 
@@ -176,4 +210,80 @@ fn read(
             .map(|locality| locality.total_requests_in_progress)
             .sum(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The times by the clock that may be set and by the other, in seconds.
+    struct Times(Instant);
+
+    impl Times {
+        fn at(&self, clock: u64, other: u64) -> (Timestamp, Instant) {
+            let clock = after(Timestamp::UNIX_EPOCH, Duration::from_secs(clock));
+            (clock, self.0 + Duration::from_secs(other))
+        }
+    }
+
+    fn quiet(span: u64) -> Report {
+        vec![(None, Duration::from_secs(span), 0, 0)]
+    }
+
+    fn seconds(covered: &[Covered]) -> Vec<(i64, i64)> {
+        covered
+            .iter()
+            .map(|it| (it.from.as_second(), it.to.as_second()))
+            .collect()
+    }
+
+    /// Red when what was covered before the clock was set back stayed so: a lost stream would have looked like an idle hour.
+    #[test]
+    fn minutes_that_come_a_second_time_are_unknown() {
+        let (times, mut book) = (Times(Instant::now()), Book::default());
+        let id = book.open();
+        for clock in [1_005, 1_010] {
+            let (now, at) = times.at(clock, clock);
+            book.report(now, at, &quiet(5));
+        }
+        // Ten minutes back, and no report any more.
+        let (now, at) = times.at(412, 1_012);
+        assert_eq!(seconds(&book.read(now, at).covered), []);
+        let (now, at) = times.at(415, 1_015);
+        book.report(now, at, &quiet(5));
+        let (now, at) = times.at(420, 1_020);
+        book.close(id, now, at);
+        let (now, at) = times.at(1_100, 1_700);
+        assert_eq!(seconds(&book.read(now, at).covered), [(410, 415)]);
+        // Forward, what is left out is a gap.
+        let id = book.open();
+        let (now, at) = times.at(9_000, 1_705);
+        book.report(now, at, &quiet(5));
+        assert_eq!(seconds(&book.read(now, at).covered), [(410, 415), (8_995, 9_000)]);
+        book.close(id, now, at);
+    }
+
+    /// Red when any stream's reports covered: an idle Envoy beside the one in use made its rules look idle.
+    #[test]
+    fn two_that_report_cover_nothing_and_both_show_use() {
+        let (times, mut book) = (Times(Instant::now()), Book::default());
+        let first = book.open();
+        let (now, at) = times.at(1_000, 1_000);
+        book.report(now, at, &quiet(5));
+        let second = book.open();
+        let (now, at) = times.at(1_005, 1_005);
+        book.report(now, at, &quiet(5));
+        let used = (ClusterName::parse("a@1/tcp-1"), Duration::from_secs(5), 0, 1);
+        book.report(now, at, &[quiet(5), vec![used]].concat());
+        let loads = book.read(now, at);
+        assert_eq!(seconds(&loads.covered), [(995, 1_000)]);
+        assert_eq!(loads.rules.len(), 1);
+        let (now, at) = times.at(1_008, 1_008);
+        book.close(second, now, at);
+        let (now, at) = times.at(1_015, 1_015);
+        book.report(now, at, &quiet(15));
+        assert_eq!(seconds(&book.read(now, at).covered), [(995, 1_000), (1_008, 1_015)]);
+        book.close(first, now, at);
+        assert_eq!(book.read(now, at).lost, Some(now));
+    }
 }

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::delta::Patience;
 use super::hub::Hub;
 use super::server;
 use super::view::{CheckedRequest, Ring, Verdict, View};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
 
@@ -30,12 +31,14 @@ pub trait Judge: Send + Sync + 'static {
 /// Where the control plane listens.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// Unix socket for xDS, the doorbell and held requests: made anew with mode 0600.
+    /// Unix socket for xDS, the doorbell and held requests: made anew with mode 0660.
     pub xds: PathBuf,
     /// TCP address for load reports and access logs; port 0 lets the kernel choose.
     pub usage: SocketAddr,
     /// How often Envoy reports its load.
     pub load_interval: Duration,
+    /// What Envoy has refused it is told again after this: the port may be free by then.
+    pub retry: Duration,
 }
 
 /// One [`Plane::publish`]; a later one is greater.
@@ -88,13 +91,21 @@ impl Plane {
     ) -> io::Result<(Plane, Signals)> {
         let (ring, rings) = mpsc::unbounded_channel();
         let (access, accesses) = mpsc::channel(ACCESSES);
-        let hub = Arc::new(Hub::new(ring, access, move || clock.now()));
+        let patience = Patience {
+            refused: places.retry,
+            // The report in which a cluster is last seen, and one more.
+            unused: places.load_interval * 2,
+        };
+        let hub = Arc::new(Hub::new(ring, access, patience, move || clock.now()));
         let named = |what: String| move |error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
         let usage = server::serve_usage(places.usage, &hub, places.load_interval)
             .await
             .map_err(named(places.usage.to_string()))?;
-        server::serve_control(&places.xds, &hub, Arc::new(judge)).map_err(named(places.xds.display().to_string()))?;
-        Ok((Plane { hub, usage }, Signals { rings, accesses }))
+        // Dropped when the other socket cannot be had: then it lets go of this one.
+        let plane = Plane { hub, usage };
+        server::serve_control(&places.xds, &plane.hub, Arc::new(judge))
+            .map_err(named(places.xds.display().to_string()))?;
+        Ok((plane, Signals { rings, accesses }))
     }
 
     /// Without its sockets: the other end is a model of Envoy.
@@ -102,7 +113,11 @@ impl Plane {
     pub(super) fn unserved(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> (Plane, Signals, Arc<Hub>) {
         let (ring, rings) = mpsc::unbounded_channel();
         let (access, accesses) = mpsc::channel(ACCESSES);
-        let hub = Arc::new(Hub::new(ring, access, now));
+        let patience = Patience {
+            refused: Duration::from_secs(30),
+            unused: Duration::from_secs(10),
+        };
+        let hub = Arc::new(Hub::new(ring, access, patience, now));
         let usage = SocketAddr::from(([127, 0, 0, 1], 0));
         let plane = Plane {
             hub: Arc::clone(&hub),
@@ -116,26 +131,27 @@ impl Plane {
         self.hub.publish(view)
     }
 
-    /// Ends when Envoy has acknowledged everything of this version or a later one, removals included; with
-    /// `Rejected` as soon as all is answered and something was refused.
+    /// Ends when Envoy has answered everything of this version or a later one; with `Rejected` when something was refused.
+    /// Clusters that nothing leads to any more may still be there: they stay until their last load report has come.
     ///
     /// # Errors
     /// [`NotAcked`]. Without a connection it fails at once; when the connection is lost meanwhile, then.
     pub async fn acked(&self, version: Version) -> Result<(), NotAcked> {
-        self.hub.acked(version, |_| true).await
+        self.hub.acked(version).await
     }
 
-    /// Like [`Plane::acked`], but another rule's refusal does not matter, nor that of a shared listener or certificate: what
-    /// was there before stays in use, and it concerns no flip.
+    /// Ends when Envoy does with this rule what was published last, and nothing that it has accepted leads to an earlier
+    /// generation of it. What is of other rules does not matter, nor a refused listener by which nobody comes.
     ///
     /// # Errors
     /// As [`Plane::acked`].
-    pub async fn rule_acked(&self, version: Version, rule: &RuleName) -> Result<(), NotAcked> {
-        let concerns = |rejection: &Rejection| match &rejection.rule {
-            Some(of) => of == rule,
-            None => !["listener", "secret"].contains(&rejection.kind),
-        };
-        self.hub.acked(version, concerns).await
+    pub async fn settled_for(&self, rule: &RuleName) -> Result<(), NotAcked> {
+        self.hub.settled_for(rule).await
+    }
+
+    /// Whether [`Plane::settled_for`] is so now.
+    pub fn is_settled_for(&self, rule: &RuleName) -> bool {
+        self.hub.is_settled_for(rule)
     }
 
     /// What Envoy refuses at present.
@@ -154,9 +170,15 @@ impl Plane {
         self.hub.envoy()
     }
 
+    /// Why another Envoy has been turned away, while that is of interest.
+    pub fn turned_away(&self) -> Option<String> {
+        self.hub.turned_away()
+    }
+
     /// What has been reported in the last 25 hours.
     pub fn loads(&self) -> Loads {
-        self.hub.with_book(|book| book.read())
+        let now = self.hub.now();
+        self.hub.with_book(|book| book.read(now, clock::instant()))
     }
 
     /// Where load reports and access logs are taken, with the port the kernel chose.

@@ -18,6 +18,9 @@ use crate::child::die_with_us;
 /// (Envoy's release notes of 1.37).
 pub const OLDEST: (u32, u32) = (1, 37);
 
+/// How long an Envoy may take to say its version.
+const VERSION: Duration = Duration::from_secs(10);
+
 /// What the bootstrap file says.
 #[derive(Debug, Clone)]
 pub struct Bootstrap {
@@ -51,7 +54,11 @@ impl Bootstrap {
         let by_ads = json!({"ads": {}, "resource_api_version": "V3"});
         let text = json!({
             "node": {"id": self.node, "cluster": "proxymanager"},
-            "admin": {"address": {"pipe": {"path": self.admin, "mode": 0o660}}},
+            // Too many clients must not keep the daemon from seeing what is in use.
+            "admin": {
+                "address": {"pipe": {"path": self.admin, "mode": 0o660}},
+                "ignore_global_conn_limit": true,
+            },
             "dynamic_resources": {
                 "ads_config": {
                     "api_type": "DELTA_GRPC",
@@ -149,7 +156,7 @@ pub fn arguments(bootstrap: &Path, drain: Duration) -> Vec<String> {
 pub enum NoEnvoy {
     #[error("{path}: {error}; Envoy {}.{} or later is needed", OLDEST.0, OLDEST.1)]
     Missing { path: PathBuf, error: io::Error },
-    #[error("{path} does not say its version but {said:?}; Envoy {}.{} or later is needed", OLDEST.0, OLDEST.1)]
+    #[error("{path} does not say its version but {said}; Envoy {}.{} or later is needed", OLDEST.0, OLDEST.1)]
     Unknown { path: PathBuf, said: String },
     #[error("{path} is Envoy {version}; {}.{} or later is needed", OLDEST.0, OLDEST.1)]
     TooOld { path: PathBuf, version: String },
@@ -163,18 +170,25 @@ pub enum NoEnvoy {
 /// It cannot be run, is something else, or too old.
 pub async fn version(path: &Path) -> Result<String, NoEnvoy> {
     let path = path.to_owned();
-    let output = match Command::new(&path).arg("--version").stdin(Stdio::null()).output().await {
-        Ok(output) => output,
-        Err(error) => return Err(NoEnvoy::Missing { path, error }),
+    let mut command = Command::new(&path);
+    command.arg("--version").stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(VERSION, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(NoEnvoy::Missing { path, error }),
+        Err(_) => {
+            let said = format!("nothing within {} s", VERSION.as_secs());
+            return Err(NoEnvoy::Unknown { path, said });
+        }
     };
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let quoted = || format!("{said:?}");
     let Some(version) = said_version(&said) else {
-        return Err(NoEnvoy::Unknown { path, said });
+        return Err(NoEnvoy::Unknown { path, said: quoted() });
     };
     match new_enough(&version) {
         Some(true) => Ok(version),
         Some(false) => Err(NoEnvoy::TooOld { path, version }),
-        None => Err(NoEnvoy::Unknown { path, said }),
+        None => Err(NoEnvoy::Unknown { path, said: quoted() }),
     }
 }
 

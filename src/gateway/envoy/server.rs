@@ -24,13 +24,15 @@ use envoy_types::pb::envoy::service::load_stats::v3::load_reporting_service_serv
 use futures_util::{Stream, stream};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tonic::transport::Server;
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::access::Accesses;
 use super::authz::Court;
 use super::delta::{Said, Told};
-use super::hub::Hub;
+use super::hub::{Hub, Peer};
 use super::load::Reports;
 use super::plane::Judge;
 use super::snapshot::Kind;
@@ -125,13 +127,21 @@ impl AggregatedDiscoveryService for Control {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let hub = Arc::clone(&self.hub);
+        let id = hub.begin(peer(&request)).map_err(|taken| {
+            tracing::warn!("turned away: {taken}");
+            Status::already_exists(taken.to_string())
+        })?;
         tokio::spawn(async move {
-            let id = hub.begin();
             converse(&hub, id, request.into_inner(), &sender).await;
             hub.end(id);
         });
         Ok(Response::new(stream_of(receiver)))
     }
+}
+
+/// The process that has connected.
+fn peer<T>(request: &Request<T>) -> Peer {
+    request.extensions().get::<UdsConnectInfo>()?.peer_cred?.pid()
 }
 
 async fn converse(
@@ -140,8 +150,8 @@ async fn converse(
     mut incoming: Streaming<DeltaDiscoveryRequest>,
     outgoing: &mpsc::UnboundedSender<Result<DeltaDiscoveryResponse, Status>>,
 ) {
-    let mut happened = hub.happened();
-    while let Some(told) = hub.tell(id) {
+    let mut news = hub.news();
+    while let Some((told, due_at)) = hub.tell(id) {
         for told in told {
             if outgoing.send(Ok(written(told))).is_err() {
                 return;
@@ -159,9 +169,17 @@ async fn converse(
                     return;
                 }
             }
-            _ = happened.changed() => {}
+            _ = news.changed() => {}
+            () = due(due_at) => {}
             () = hub.closed() => return,
         }
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

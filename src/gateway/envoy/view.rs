@@ -21,7 +21,7 @@ pub struct View {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Edge {
     pub listeners: Vec<HttpListener>,
-    /// The first one answers a client that names no host, or one that has no certificate of its own.
+    /// The first one is shown to a client that names no host, or one that none of them is for.
     pub certificates: Vec<Certificate>,
     pub limits: Limits,
 }
@@ -43,8 +43,11 @@ pub struct HttpListener {
 /// A certificate with its key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// Unique; what [`HttpWay::certificate`] names.
+    /// Unique.
     pub name: String,
+    /// The hosts whose clients are shown it, `www.example.com` or `*.example.com`. One that an earlier certificate has too is
+    /// left to that.
+    pub hosts: Vec<String>,
     /// The certificate and its issuers, PEM.
     pub chain_pem: Vec<u8>,
     /// The private key, PEM.
@@ -56,6 +59,7 @@ impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Certificate")
             .field("name", &self.name)
+            .field("hosts", &self.hosts)
             .finish_non_exhaustive()
     }
 }
@@ -148,8 +152,6 @@ pub struct HttpWay {
     /// The endpoints' port.
     pub target_port: u16,
     pub upstream: Upstream,
-    /// Name of the [`Certificate`] for these hosts.
-    pub certificate: Option<String>,
 }
 
 /// How a machine is spoken to.

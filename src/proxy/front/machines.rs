@@ -49,14 +49,24 @@ impl Front {
         }
     }
 
-    /// All that opts itself in by its tags.
-    ///
-    /// # Errors
-    /// When AWS cannot be asked.
-    pub async fn opted_in(&self) -> Result<Vec<Tagged>, Fault> {
-        match &self.inner.compute.aws {
-            Some(aws) => tagged(&aws.ec2, &aws.rds).await,
-            None => Ok(Vec::new()),
+    /// All that opts itself in by its tags; while AWS cannot be asked, all that last did.
+    pub async fn opted_in(&self) -> Vec<Tagged> {
+        let Some(aws) = &self.inner.compute.aws else {
+            return Vec::new();
+        };
+        let known = || self.now().state.discovered().to_vec();
+        match tagged(&aws.ec2, &aws.rds).await {
+            Ok(found) if found == known() => found,
+            Ok(found) => {
+                if let Err(fault) = self.change(|now| now.state.note_discovered(found.clone())) {
+                    tracing::warn!(%fault, "what is opted in by tags could not be remembered");
+                }
+                found
+            }
+            Err(fault) => {
+                tracing::warn!(%fault, "what is opted in by tags cannot be asked for; the last stays");
+                known()
+            }
         }
     }
 
@@ -174,7 +184,7 @@ fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
     let http = rule
         .http
         .iter()
-        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls)));
+        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
     let tcp = rule.tcp.iter().map(|way| check(way.port, None));
     http.chain(tcp).collect()
 }

@@ -2,6 +2,8 @@
 
 mod machines;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,13 +11,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock;
 use crate::compute::kinds::Kinds;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{ResourceId, RouteId, RuleName, Side};
-use crate::gateway::envoy::{Certificate, Plane, Version};
+use crate::gateway::envoy::{Certificate, NotAcked, Plane, Version};
 use crate::ledger::folder::Folder;
 
 use super::prober::Prober;
@@ -29,6 +33,8 @@ pub const WAKER: &str = "envoy:waker";
 pub const RULE_HEADER: &str = "x-autostopping-rule";
 /// How long Envoy may take to acknowledge a flip; within the time of an action.
 const ACK: Duration = Duration::from_secs(8);
+/// While Envoy is not there or refuses, it is asked about this often.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// The gateway and the metrics of the proxy. Clones share everything.
 #[derive(Debug, Clone)]
@@ -45,10 +51,11 @@ struct Inner {
     /// Started after this, because what it asks needs this.
     plane: OnceLock<Plane>,
     now: Mutex<Now>,
+    changes: watch::Sender<u64>,
 }
 
 /// What changes, all under one lock, so that views are published in the order in which they were made.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Now {
     rules: BTreeMap<RuleName, Arc<ProxyRule>>,
     state: State,
@@ -57,8 +64,8 @@ struct Now {
     missing: Vec<NoPort>,
     /// Machines that checks find unwell.
     unwell: BTreeSet<ResourceId>,
-    /// Flips that Envoy has not acknowledged yet, with the side it may still be on.
-    unacknowledged: BTreeMap<RuleName, Side>,
+    /// Rules of which nobody knows where Envoy leads: it has not acknowledged their last flip, maybe one of an earlier daemon.
+    unsure: BTreeSet<RuleName>,
 }
 
 impl Front {
@@ -72,6 +79,7 @@ impl Front {
             .map_err(|error| format!("{}: {error}", state::FILE))?;
         let state = bytes.map_or_else(|| Ok(State::default()), |bytes| State::read(&bytes))?;
         let now = Now {
+            unsure: state.sides().map(|(rule, _)| rule.clone()).collect(),
             state,
             ..Now::default()
         };
@@ -82,6 +90,7 @@ impl Front {
             prober: Prober::default(),
             plane: OnceLock::new(),
             now: Mutex::new(now),
+            changes: watch::Sender::new(0),
         };
         Ok(Front { inner: Arc::new(inner) })
     }
@@ -132,6 +141,38 @@ impl Front {
 
     pub fn side(&self, rule: &RuleName) -> Side {
         self.now().state.side(rule)
+    }
+
+    /// Whether Envoy is known to do what it shall with this rule.
+    pub fn is_sure(&self, rule: &RuleName) -> bool {
+        let mut now = self.now();
+        if now.unsure.contains(rule) && self.plane().is_some_and(|plane| plane.is_settled_for(rule)) {
+            now.unsure.remove(rule);
+        }
+        !now.unsure.contains(rule)
+    }
+
+    /// Ends when Envoy is known to do what it shall with this rule.
+    pub async fn sure(&self, rule: &RuleName) {
+        while !self.is_sure(rule) {
+            let settled = match self.plane() {
+                Some(plane) => plane.settled_for(rule).await.is_ok(),
+                None => false,
+            };
+            if !settled {
+                clock::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Counts what is changed here.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.inner.changes.subscribe()
+    }
+
+    /// Whether Envoy leads what came for this generation of a rule to its machines.
+    pub fn leads_to_backend(&self, rule: &RuleName, generation: u64) -> bool {
+        self.side(rule) == Side::Backend && self.generation(rule) == generation && self.is_sure(rule)
     }
 
     /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports.
@@ -187,14 +228,16 @@ impl Front {
     /// Changes what is remembered: on the disk first, then here, then in Envoy.
     fn change(&self, work: impl FnOnce(&mut Now)) -> Result<Option<Version>, Fault> {
         let mut now = self.now();
-        let before = (now.state.clone(), now.rules.clone());
-        work(&mut now);
-        if now.state != before.0
-            && let Err(error) = self.inner.folder.put(state::FILE, &now.state.written())
-        {
-            (now.state, now.rules) = before;
-            return Err(Fault::new(FaultKind::Conflict, "proxy:remember", error.to_string()));
+        let mut next = now.clone();
+        work(&mut next);
+        if next.state != now.state {
+            let written = self.inner.folder.put(state::FILE, &next.state.written());
+            written.map_err(|error| Fault::new(FaultKind::Conflict, "proxy:remember", error.to_string()))?;
         }
+        let flipped = next.state.sides().filter(|(rule, side)| now.state.side(rule) != *side);
+        next.unsure.extend(flipped.map(|(rule, _)| rule.clone()));
+        *now = next;
+        self.inner.changes.send_modify(|count| *count = count.wrapping_add(1));
         Ok(self.publish(&now))
     }
 
@@ -219,23 +262,20 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
-        let version = self.change(|now| {
-            let from = now.state.side(&name);
-            if from != side {
-                now.unacknowledged.insert(name.clone(), from);
-            }
-            now.state.flip(&name, side);
-        })?;
-        let (Some(version), Some(plane)) = (version, self.plane()) else {
+        self.change(|now| now.state.flip(&name, side))?;
+        let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
-        // What it has not acknowledged it may get at any moment: nobody knows which side it is on.
-        match clock::timeout(ACK, plane.rule_acked(version, &name)).await {
-            Ok(Ok(())) => {
-                self.now().unacknowledged.remove(&name);
-                Ok(())
+        // What it has not acknowledged it may get at any moment.
+        match clock::timeout(ACK, plane.settled_for(&name)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
+                    // What it has accepted of the rule leads to machines, so all of it has to.
+                    self.change(|now| now.state.flip(&name, Side::Backend))?;
+                }
+                Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }
-            Ok(Err(error)) => Err(Fault::new(FaultKind::Other, FLIP, error.to_string())),
             Err(_) => Err(Fault::new(
                 FaultKind::Other,
                 FLIP,

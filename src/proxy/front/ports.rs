@@ -24,13 +24,17 @@ const PREFIX: &str = "envoy:";
 
 impl Gateway for Front {
     async fn read(&self, at: Timestamp, _known: Option<&RouteTable>) -> Result<RouteTable, Fault> {
+        // Where a connection may still come to the machines, it is taken for one that does: nothing is stopped there.
+        let sides: BTreeMap<RuleName, Side> = self
+            .rules()
+            .iter()
+            .map(|rule| match self.is_sure(&rule.name) {
+                true => (rule.name.clone(), self.side(&rule.name)),
+                false => (rule.name.clone(), Side::Backend),
+            })
+            .collect();
         let now = self.now();
-        let side = |name: &RuleName| {
-            now.unacknowledged
-                .get(name)
-                .copied()
-                .unwrap_or_else(|| now.state.side(name))
-        };
+        let side = |name: &RuleName| sides.get(name).copied().unwrap_or(Side::Backend);
         let rules = now
             .rules
             .values()
@@ -102,21 +106,42 @@ impl Gateway for Front {
     }
 
     async fn under_way(&self, groups: &[GroupId]) -> Result<Option<u64>, Fault> {
-        let active = admin::active(&self.admin_socket()).await;
-        let active = active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))?;
-        let asked: Vec<RuleName> = groups.iter().filter_map(|group| name_of(&group.0)).collect();
-        // What a rule that is gone has left may lead to machines that have another's name by now.
-        let counts = |rule: &RuleName| asked.contains(rule) || self.rule(rule).is_none();
-        let counted = active.iter().filter(|(rule, _)| counts(rule));
-        Ok(Some(counted.map(|(_, count)| count).sum()))
+        let active = self.active().await?;
+        Ok(Some(groups.iter().map(|group| self.active_at(&active, group)).sum()))
     }
 }
 
 impl Metrics for Front {
+    /// Load reports say nothing of a session whose cluster Envoy has been told to forget, nor of one at an address that its
+    /// database's name has no more. What is open now has been under way all the time.
     async fn read(&self, questions: &[Question]) -> Vec<Fact<Activity>> {
+        if questions.is_empty() {
+            return Vec::new();
+        }
         let loads = self.plane().map(Plane::loads).unwrap_or_default();
-        let answer = |question| Ok(meter::activity(&loads, question, |group| name_of(&group.0)));
+        let active = self.active().await;
+        let answer = |question| {
+            let active = active.as_ref().map_err(Fault::clone)?;
+            let open = |group: &GroupId| self.active_at(active, group);
+            Ok(meter::activity(&loads, question, |group| name_of(&group.0), open))
+        };
         questions.iter().map(answer).collect()
+    }
+}
+
+impl Front {
+    /// What is under way at this moment, as Envoy itself counts.
+    async fn active(&self) -> Result<BTreeMap<RuleName, u64>, Fault> {
+        let active = admin::active(&self.admin_socket()).await;
+        active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))
+    }
+
+    /// What a rule that is gone has left may lead to machines that have another's name by now.
+    fn active_at(&self, active: &BTreeMap<RuleName, u64>, group: &GroupId) -> u64 {
+        let asked = name_of(&group.0);
+        let counts = |rule: &RuleName| Some(rule) == asked.as_ref() || self.rule(rule).is_none();
+        let counted = active.iter().filter(|(rule, _)| counts(rule));
+        counted.map(|(_, count)| count).sum()
     }
 }
 

@@ -16,13 +16,8 @@ impl Front {
     pub(super) fn view(&self, now: &Now) -> View {
         let config = &self.inner.config;
         let secure = !now.certificates.is_empty();
-        let redirect = config
-            .https_ports
-            .first()
-            .copied()
-            .filter(|_| config.redirect && secure);
         let listeners = |ports: &[u16], tls: bool| -> Vec<HttpListener> {
-            let each = |port: &u16| {
+            let each = |(place, port): (usize, &u16)| {
                 let (port, kind) = (*port, if tls { "https" } else { "http" });
                 let many = config.listen.len() > 1;
                 config.listen.iter().map(move |address| HttpListener {
@@ -33,11 +28,11 @@ impl Front {
                     },
                     address: SocketAddr::new(*address, port),
                     tls,
-                    redirect_to_https: redirect.filter(|_| !tls),
+                    redirect_to_https: config.redirect_of(place).filter(|_| secure && !tls),
                     trusted_hops: 0,
                 })
             };
-            ports.iter().flat_map(each).collect()
+            ports.iter().enumerate().flat_map(each).collect()
         };
         let mut http = listeners(&config.http_ports, false);
         if secure {
@@ -78,9 +73,8 @@ impl Front {
             target_port: way.port,
             upstream: Upstream {
                 tls: way.tls.then(UpstreamTls::default),
-                http2: false,
+                http2: way.http2,
             },
-            certificate: None,
         });
         let tcp = rule.tcp.iter().flat_map(|way| {
             let port = way.listen.or_else(|| now.state.port(&rule.name, way.port));

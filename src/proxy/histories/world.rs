@@ -298,6 +298,8 @@ pub struct Stage {
     inner: Arc<Mutex<Inner>>,
     /// The time, for those who ask in the middle of something.
     clock: Arc<AtomicU64>,
+    /// Some moment; only what lies between two is ever asked for.
+    began: tokio::time::Instant,
     /// Everything that can go on at this moment has.
     pub idle: Arc<Notify>,
 }
@@ -320,6 +322,7 @@ impl Stage {
         Stage {
             inner: Arc::new(Mutex::new(inner)),
             clock: Arc::default(),
+            began: tokio::time::Instant::now(),
             idle: Arc::default(),
         }
     }
@@ -435,6 +438,10 @@ impl Drop for Sleep {
 impl World for Stage {
     fn now(&self) -> Timestamp {
         after(begin(), Duration::from_millis(self.clock.load(Ordering::Relaxed)))
+    }
+
+    fn instant(&self) -> tokio::time::Instant {
+        self.began + Duration::from_millis(self.clock.load(Ordering::Relaxed))
     }
 
     fn sleep(&self, span: Duration) -> Later<()> {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::super::plane::Rejection;
 use super::super::snapshot::{Kind, Resource};
 
@@ -37,6 +39,9 @@ pub struct Had {
 pub struct Refused {
     pub version: String,
     pub rejection: Rejection,
+    pub at: Instant,
+    /// It is to be told again.
+    pub again: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +61,13 @@ impl Had {
 }
 
 impl Channel {
+    /// What Envoy has accepted, and what it may have.
+    pub fn had(&self) -> impl Iterator<Item = (&String, &Had)> {
+        let perhaps = self.perhaps.iter();
+        let perhaps = perhaps.flat_map(|(name, had)| had.iter().map(move |had| (name, had)));
+        self.has.iter().chain(perhaps)
+    }
+
     pub fn accept(&mut self, sent: UnderWay) {
         for (name, resource) in sent.resources {
             self.refused.remove(&name);
@@ -77,7 +89,7 @@ impl Channel {
     }
 
     /// What it had before stays. Of several, Envoy has taken the good ones; so they are told again in halves.
-    pub fn refuse(&mut self, kind: Kind, sent: UnderWay, words: String) {
+    pub fn refuse(&mut self, kind: Kind, sent: UnderWay, words: String, now: Instant) {
         let mut names: BTreeSet<String> = sent.resources.iter().map(|(name, _)| name.clone()).collect();
         self.parts.retain(|part| !part.is_subset(&names));
         if let [(name, resource)] = sent.resources.as_slice() {
@@ -92,7 +104,13 @@ impl Channel {
                 words,
             };
             let version = resource.version.clone();
-            self.refused.insert(name.clone(), Refused { version, rejection });
+            let refused = Refused {
+                version,
+                rejection,
+                at: now,
+                again: false,
+            };
+            self.refused.insert(name.clone(), refused);
         } else {
             for (name, resource) in &sent.resources {
                 self.perhaps.entry(name.clone()).or_default().push(Had::of(resource));

@@ -3,17 +3,26 @@
 //! Of each kind at most one answer is under way. What is told when:
 //! 1. certificates, clusters, addresses;
 //! 2. listeners and routes, once no cluster is outstanding (to wake: first there is somewhere to lead to);
-//! 3. that a cluster is gone, once nothing that Envoy has accepted leads there (to sleep: a connection that comes by the old
-//!    listener and finds no cluster would wait for a bell that has rung already).
+//! 3. that a cluster is gone, some time after nothing leads there any more that Envoy has accepted (to sleep: a connection that
+//!    comes by the old listener and finds no cluster would wait for a bell that has rung already, and what the cluster served
+//!    last is told only by its next load report).
+//!
+//! What was refused is told again after a while: the port it wants may be free by then.
 //!
 //! Source: Envoy, "xDS REST and gRPC protocol", incremental xDS.
 
 mod channel;
+mod standing;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use self::standing::Standing;
 
 use self::channel::{Channel, Had, UnderWay};
 use super::plane::Rejection;
@@ -41,18 +50,31 @@ pub struct Told {
     pub removed: Vec<String>,
 }
 
+/// How long what takes its time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Patience {
+    /// What was refused is told again after this.
+    pub refused: Duration,
+    /// A cluster that nothing leads to any more stays this long.
+    pub unused: Duration,
+}
+
 /// One stream.
 #[derive(Debug, Default)]
 pub struct Session {
+    patience: Patience,
     /// Nothing until something has been published: then nothing is told, so that Envoy keeps what it has.
     wanted: Option<Arc<Snapshot>>,
     channels: BTreeMap<Kind, Channel>,
     nonce: u64,
+    /// Since when nothing leads to these clusters, which are wanted no more.
+    unused_since: BTreeMap<String, Instant>,
 }
 
 impl Session {
-    pub fn new(wanted: Option<Arc<Snapshot>>) -> Session {
+    pub fn new(wanted: Option<Arc<Snapshot>>, patience: Patience) -> Session {
         Session {
+            patience,
             wanted,
             ..Session::default()
         }
@@ -63,7 +85,7 @@ impl Session {
         self.forget_refusals();
     }
 
-    pub fn receive(&mut self, kind: Kind, said: Said) {
+    pub fn receive(&mut self, kind: Kind, said: Said, now: Instant) {
         let channel = self.channels.entry(kind).or_default();
         let first = !channel.open;
         if first {
@@ -101,7 +123,7 @@ impl Session {
         {
             match said.refused {
                 None => channel.accept(sent),
-                Some(words) => channel.refuse(kind, sent, words),
+                Some(words) => channel.refuse(kind, sent, words, now),
             }
         }
         // What another kind's answer makes Envoy ask anew.
@@ -111,14 +133,16 @@ impl Session {
         self.forget_refusals();
     }
 
-    /// The next answer to send; to be asked again until there is none.
-    pub fn next(&mut self) -> Option<Told> {
+    /// The next answer to send; to be asked again until there is none, and [then](Session::due_at).
+    pub fn next(&mut self, now: Instant) -> Option<Told> {
         let wanted = Arc::clone(self.wanted.as_ref()?);
+        self.retry_refused(now);
+        self.note_unused(&wanted, now);
         for kind in Kind::ALL {
             if !self.may_tell(kind, &wanted) {
                 continue;
             }
-            let (names, removed) = self.due(kind, &wanted);
+            let (names, removed) = self.due(kind, &wanted, now);
             let owed = self.channels.get(&kind).is_some_and(|channel| channel.owed);
             if names.is_empty() && removed.is_empty() && !owed {
                 continue;
@@ -128,7 +152,15 @@ impl Session {
         None
     }
 
-    /// Whether everything wanted has been answered, whichever way.
+    /// When, after `now`, there may be something to send without anything having happened.
+    pub fn due_at(&self, now: Instant) -> Option<Instant> {
+        let unused = self.unused_since.values().map(|since| *since + self.patience.unused);
+        let refused = self.channels.values().flat_map(|channel| channel.refused.values());
+        let refused = refused.map(|refused| refused.at + self.patience.refused);
+        unused.chain(refused).filter(|at| *at > now).min()
+    }
+
+    /// Whether everything wanted has been answered, whichever way. Clusters that are wanted no more may still be there.
     pub fn settled(&self) -> bool {
         let Some(wanted) = &self.wanted else { return false };
         self.channels.values().all(|channel| channel.under_way.is_none())
@@ -138,8 +170,7 @@ impl Session {
                 .all(|kind| self.missing(*kind, wanted).next().is_none())
             && self.followed(Kind::Cluster, Kind::Endpoints, wanted)
             && self.followed(Kind::Listener, Kind::Route, wanted)
-            && self.due(Kind::Cluster, wanted).1.is_empty()
-            && self.due(Kind::Listener, wanted).1.is_empty()
+            && self.gone(Kind::Listener, wanted).next().is_none()
     }
 
     /// What is refused as it is wanted now.
@@ -201,17 +232,15 @@ impl Session {
 
     /// What to tell: what is missing, or else what is gone; of listeners what is gone first. Never both, so that a refusal is of
     /// what is missing.
-    fn due(&self, kind: Kind, wanted: &Snapshot) -> (BTreeSet<String>, Vec<String>) {
+    fn due(&self, kind: Kind, wanted: &Snapshot, now: Instant) -> (BTreeSet<String>, Vec<String>) {
         let Some(channel) = self.channels.get(&kind) else {
             return Default::default();
         };
-        let had: BTreeSet<&String> = channel.has.keys().chain(channel.perhaps.keys()).collect();
-        let gone = had.into_iter().filter(|name| wanted.get(kind, name).is_none());
         let removed: Vec<String> = match kind {
             // Envoy lets go of these by itself.
             Kind::Secret | Kind::Endpoints | Kind::Route => Vec::new(),
-            Kind::Listener => gone.cloned().collect(),
-            Kind::Cluster => gone.filter(|name| self.unused(name, wanted)).cloned().collect(),
+            Kind::Listener => self.gone(kind, wanted).cloned().collect(),
+            Kind::Cluster => self.ripe(wanted, now),
         };
         // An address has one listener: the one that gives it up goes before another gets it.
         if kind == Kind::Listener && !removed.is_empty() {
@@ -230,6 +259,17 @@ impl Session {
         (BTreeSet::new(), removed)
     }
 
+    /// What Envoy has, or may have, and shall not have any more.
+    fn gone<'a>(&'a self, kind: Kind, wanted: &'a Snapshot) -> impl Iterator<Item = &'a String> {
+        let had = self.channels.get(&kind).map(|channel| {
+            let had: BTreeSet<&String> = channel.has.keys().chain(channel.perhaps.keys()).collect();
+            had
+        });
+        had.into_iter()
+            .flatten()
+            .filter(move |name| wanted.get(kind, name).is_none())
+    }
+
     /// What Envoy has asked for and has not as it is wanted, but for what it has refused.
     fn missing<'a>(&'a self, kind: Kind, wanted: &'a Snapshot) -> impl Iterator<Item = &'a String> {
         let channel = self.channels.get(&kind);
@@ -238,7 +278,7 @@ impl Session {
             let version = wanted.get(kind, name).map(|it| &it.version);
             (channel.all || channel.names.contains(*name))
                 && (channel.has.get(*name).map(|had| &had.version) != version || channel.perhaps.contains_key(*name))
-                && channel.refused.get(*name).map(|refused| &refused.version) != version
+                && (channel.refused.get(*name)).is_none_or(|refused| Some(&refused.version) != version || refused.again)
         })
     }
 
@@ -257,35 +297,66 @@ impl Session {
         })
     }
 
-    /// Whether no listener and no route that Envoy has accepted, or may be about to, leads to this cluster. On a new stream
-    /// that is not known before it has said what it has.
-    fn unused(&self, cluster: &str, wanted: &Snapshot) -> bool {
-        let leads_elsewhere = |kind: Kind| {
-            self.channels.get(&kind).is_none_or(|channel| {
-                let had = channel.has.iter();
-                let perhaps = channel
-                    .perhaps
-                    .iter()
-                    .flat_map(|(name, had)| had.iter().map(move |had| (name, had)));
-                // What leads there as it is wanted is none of our business: such a connection is to wait.
-                let mut other = had
-                    .chain(perhaps)
-                    .filter(|(name, had)| wanted.get(kind, name).is_none_or(|it| it.version != had.version));
-                channel.under_way.is_none()
-                    && self.missing(kind, wanted).next().is_none()
-                    && other.all(|(_, had)| had.refers.as_ref().is_some_and(|refers| !refers.contains(cluster)))
-            })
+    /// Clusters that nothing leads to, and nothing has for some time.
+    fn ripe(&self, wanted: &Snapshot, now: Instant) -> Vec<String> {
+        let ripe = |since: &Instant| now.saturating_duration_since(*since) >= self.patience.unused;
+        let ripe = self.unused_since.iter().filter(|(_, since)| ripe(since));
+        let ripe: Vec<String> = ripe.map(|(name, _)| name.clone()).collect();
+        match ripe.is_empty() {
+            true => ripe,
+            false => match self.led_to(wanted) {
+                Some(used) => ripe.into_iter().filter(|name| !used.contains(name)).collect(),
+                None => Vec::new(),
+            },
+        }
+    }
+
+    fn note_unused(&mut self, wanted: &Snapshot, now: Instant) {
+        let gone: BTreeSet<String> = self.gone(Kind::Cluster, wanted).cloned().collect();
+        self.unused_since.retain(|name, _| gone.contains(name));
+        let news = gone.iter().any(|name| !self.unused_since.contains_key(name));
+        let Some(used) = news.then(|| self.led_to(wanted)).flatten() else {
+            return;
         };
-        let Some(listeners) = self.channels.get(&Kind::Listener) else {
-            return false;
-        };
-        listeners
-            .has
-            .keys()
-            .all(|name| wanted.get(Kind::Listener, name).is_some())
-            && self.followed(Kind::Listener, Kind::Route, wanted)
-            && leads_elsewhere(Kind::Listener)
-            && leads_elsewhere(Kind::Route)
+        let unused: Vec<String> = gone.into_iter().filter(|name| !used.contains(name)).collect();
+        for name in unused {
+            self.unused_since.entry(name).or_insert(now);
+        }
+    }
+
+    /// The clusters that a listener or a route leads to which Envoy has accepted, or may be about to, and which is not as it is
+    /// wanted: what leads there as it is wanted is none of our business, such a connection is to wait. Nothing when that is not
+    /// known: on a new stream Envoy has to say first what it has.
+    fn led_to(&self, wanted: &Snapshot) -> Option<BTreeSet<String>> {
+        let mut clusters = BTreeSet::new();
+        let known = self.is_open(Kind::Listener)
+            && self.gone(Kind::Listener, wanted).next().is_none()
+            && self.followed(Kind::Listener, Kind::Route, wanted);
+        for kind in [Kind::Listener, Kind::Route] {
+            if !known || !self.idle(kind) || self.missing(kind, wanted).next().is_some() {
+                return None;
+            }
+            let channel = self.channels.get(&kind);
+            for (name, had) in channel.into_iter().flat_map(Channel::had) {
+                // The routes of a listener that is gone live on as long as connections of it drain, which may take a day.
+                let other = wanted.get(kind, name).is_some_and(|it| it.version != had.version);
+                if other {
+                    clusters.extend(had.refers.as_ref()?.iter().cloned());
+                }
+            }
+        }
+        Some(clusters)
+    }
+
+    fn retry_refused(&mut self, now: Instant) {
+        let after = self.patience.refused;
+        let refused = self
+            .channels
+            .values_mut()
+            .flat_map(|channel| channel.refused.values_mut());
+        for refused in refused.filter(|refused| now.saturating_duration_since(refused.at) >= after) {
+            refused.again = true;
+        }
     }
 
     /// Of what is wanted no more, or otherwise.

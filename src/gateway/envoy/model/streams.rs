@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{Config, Millis};
+use crate::clock;
 use crate::domain::time::Timestamp;
 use crate::gateway::envoy::delta::{Said, Told};
 use crate::gateway::envoy::hub::{Gone, Hub};
@@ -24,12 +26,10 @@ impl Socket {
         let (plane, signals, hub) = Plane::unserved(now);
         (plane, signals, Socket(hub))
     }
-
-    /// Counts whatever happens there.
-    pub fn happened(&self) -> watch::Receiver<u64> {
-        self.0.happened()
-    }
 }
+
+/// The process as the kernel would tell it.
+const PROCESS: i32 = 1;
 
 /// What is on its way in one direction.
 struct Lane<T> {
@@ -71,6 +71,10 @@ impl<T> Lane<T> {
 pub struct Streams {
     socket: Option<Socket>,
     resources: Option<u64>,
+    /// Says that there may be something to tell.
+    news: Option<watch::Receiver<u64>>,
+    /// When there may be though nobody says so.
+    due: Option<Millis>,
     bell: Option<(u64, UnboundedReceiver<Gone>)>,
     /// Asked for on this stream of the doorbell.
     asked: BTreeSet<String>,
@@ -102,7 +106,9 @@ impl Streams {
         if let Some(id) = self.resources.take() {
             socket.0.end(id);
         }
-        self.resources = Some(socket.0.begin());
+        self.news = Some(socket.0.news());
+        self.due = Some(now);
+        self.resources = socket.0.begin(Some(PROCESS)).ok();
         self.say(now, config.hello());
     }
 
@@ -129,8 +135,8 @@ impl Streams {
     pub fn lose_load(&mut self) {
         self.reports.cut();
         if let (Some(id), Some(socket)) = (self.load.take(), &self.socket) {
-            let now = socket.0.now();
-            socket.0.with_book(|book| book.close(id, now));
+            let (now, at) = (socket.0.now(), clock::instant());
+            socket.0.with_book(|book| book.close(id, now, at));
         }
     }
 
@@ -138,6 +144,7 @@ impl Streams {
     pub fn lose_resources(&mut self) {
         self.told.cut();
         self.said.cut();
+        self.due = None;
         if let (Some(id), Some(socket)) = (self.resources.take(), &self.socket) {
             socket.0.end(id);
         }
@@ -206,7 +213,7 @@ impl Streams {
     pub fn next(&self) -> Option<Millis> {
         let ours = [self.told.next(), self.gone.next()];
         let theirs = [self.said.next(), self.rings.next(), self.reports.next()];
-        ours.into_iter().chain(theirs).flatten().min()
+        ours.into_iter().chain(theirs).chain([self.due]).flatten().min()
     }
 
     /// What has arrived here.
@@ -224,9 +231,11 @@ impl Streams {
         let Some(socket) = self.socket.clone() else {
             return false;
         };
+        let mut ask = self.due.is_some_and(|due| due <= now);
         if let Some(id) = self.resources {
             for (kind, said) in self.said.arrived(now) {
                 socket.0.receive(id, kind, said);
+                ask = true;
             }
         }
         for names in self.rings.arrived(now) {
@@ -234,10 +243,23 @@ impl Streams {
             socket.0.rung(names);
         }
         for report in self.reports.arrived(now) {
-            let now = socket.0.now();
-            socket.0.with_book(|book| book.report(now, &report));
+            let (now, at) = (socket.0.now(), clock::instant());
+            socket.0.with_book(|book| book.report(now, at, &report));
         }
-        let told = self.resources.and_then(|id| socket.0.tell(id)).unwrap_or_default();
+        let news = self
+            .news
+            .as_mut()
+            .is_some_and(|news| news.has_changed().unwrap_or(false));
+        let told = match self.resources {
+            Some(id) if ask || news => {
+                self.news.as_mut().map(watch::Receiver::mark_unchanged);
+                let (told, due) = socket.0.tell(id).unwrap_or_default();
+                let wait = |at: Instant| at.saturating_duration_since(clock::instant()).as_millis();
+                self.due = due.map(|at| now + Millis::try_from(wait(at)).unwrap_or(0).max(1));
+                told
+            }
+            _ => Vec::new(),
+        };
         let news = !told.is_empty();
         for told in told {
             self.told.send(now + self.takes, told);

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::cluster::v3::{
     cluster::{ClusterDiscoveryType, CommonLbConfig, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy},
 };
 use envoy_types::pb::envoy::config::core::v3::{
-    HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions, RoutingPriority,
+    BackoffStrategy, HealthStatus, Http1ProtocolOptions, Http2ProtocolOptions, RoutingPriority,
 };
 use envoy_types::pb::envoy::config::endpoint::v3::{
     ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints, lb_endpoint::HostIdentifier,
@@ -123,7 +123,7 @@ fn put(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
             options,
         );
-        cluster.transport_socket = upstream.tls.as_ref().and_then(tls::upstream);
+        cluster.transport_socket = upstream.tls.as_ref().and_then(|tls| tls::upstream(tls, upstream.http2));
     }
     if named {
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
@@ -168,6 +168,17 @@ fn one(endpoint: &Endpoint, port: u16, named: bool) -> LbEndpoint {
             ..Default::default()
         })),
         ..Default::default()
+    }
+}
+
+/// How often a machine that cannot be reached is tried again before the client is told.
+pub const RETRIES: u32 = 5;
+
+/// Envoy pauses for any time up to these, two seconds in all on average: who has just come up may refuse once more.
+pub fn backoff() -> BackoffStrategy {
+    BackoffStrategy {
+        base_interval: duration(Duration::from_millis(250)),
+        max_interval: duration(Duration::from_secs(1)),
     }
 }
 

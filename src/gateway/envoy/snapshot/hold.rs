@@ -26,15 +26,18 @@ use super::super::wire::{CONTROL, any, doorbell, duration, grpc, inline, uint};
 const FILTER: &str = "envoy.filters.http.ext_authz";
 /// Of the check's extensions, the one there is: the cluster the route leads to.
 pub const CLUSTER: &str = "cluster";
+/// A header of no request.
+pub const GONE: &str = "x-autostopping-held";
 /// What Envoy answers, before it is put into words, when nobody could be asked.
 const NOBODY_ASKED: u32 = 511;
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The first pause before asking again is up to this long, and each one up to twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Envoy pauses for any time up to the longest, so for half of it on average.
+/// Pauses are half as long on average; they shall be long enough for twice the time.
 fn retries(away: Duration) -> u32 {
-    let retries = away.as_millis() * 2 / LONGEST_PAUSE.as_millis();
-    u32::try_from(retries).unwrap_or(u32::MAX)
+    let pauses = away.as_millis() * 4 / FIRST_PAUSE.as_millis() + 1;
+    pauses.next_power_of_two().trailing_zeros()
 }
 
 pub fn filter(limits: &Limits) -> HttpFilter {
@@ -46,6 +49,8 @@ pub fn filter(limits: &Limits) -> HttpFilter {
             status_on_error: Some(HttpStatus {
                 code: NOBODY_ASKED.cast_signed(),
             }),
+            // See `patience`.
+            clear_route_cache: true,
             services: Some(Services::GrpcService(GrpcService {
                 timeout: duration(limits.longest_hold),
                 target_specifier: grpc(CONTROL, None),
@@ -54,8 +59,9 @@ pub fn filter(limits: &Limits) -> HttpFilter {
                     retry_on: "connect-failure,refused-stream,reset,unavailable,cancelled".to_owned(),
                     num_retries: uint(retries(limits.away)),
                     retry_back_off: Some(BackoffStrategy {
-                        base_interval: duration(Duration::from_millis(200)),
-                        max_interval: duration(LONGEST_PAUSE),
+                        base_interval: duration(FIRST_PAUSE),
+                        // Envoy takes it for the time-out of each try as well (its `convertCoreToRouteRetryPolicy`).
+                        max_interval: duration(limits.longest_hold),
                     }),
                     ..Default::default()
                 }),
@@ -67,7 +73,10 @@ pub fn filter(limits: &Limits) -> HttpFilter {
     }
 }
 
-/// A cluster that Envoy has acknowledged may be a moment away from the thread that has the request: that is waited for.
+/// A cluster that Envoy has acknowledged may be a moment away from the thread that has the request: that is waited for. When
+/// it is there already, nothing must be waited for: of several requests that ask for it, Envoy would tell the first one alone.
+/// But a request remembers that there was none when it came, until its route is looked up again, in the table it came by. So
+/// who may go on has its route forgotten, for which Envoy wants a change of its headers ([`GONE`]).
 pub fn patience() -> HttpFilter {
     HttpFilter {
         name: "envoy.filters.http.on_demand".to_owned(),
@@ -131,5 +140,29 @@ pub fn replies() -> LocalReplyConfig {
             headers_to_add: vec![header("retry-after", "5"), header("cache-control", "no-store")],
         }],
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when the longest pause was a second: Envoy asked again each second, and answered 503 after some minutes.
+    #[test]
+    fn a_request_is_asked_about_once_for_as_long_as_it_is_held() {
+        let limits = Limits::default();
+        let Some(http_filter::ConfigType::TypedConfig(config)) = filter(&limits).config_type else {
+            panic!("it has a configuration");
+        };
+        let config: ExtAuthz = prost::Message::decode(config.value.as_slice()).expect("it is an authorization");
+        let Some(Services::GrpcService(service)) = config.services else {
+            panic!("it asks by gRPC");
+        };
+        let policy = service.retry_policy.expect("it asks again");
+        assert_eq!(service.timeout, duration(limits.longest_hold));
+        assert_eq!(policy.retry_back_off.expect("it pauses").max_interval, service.timeout);
+        let retries = policy.num_retries.expect("a number").value;
+        let mean = (FIRST_PAUSE / 2) * (2_u32.pow(retries) - 1);
+        assert!(mean >= 2 * limits.away && mean < 5 * limits.away, "{mean:?}");
     }
 }

@@ -1,6 +1,7 @@
 //! HTTP listeners and their routes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
@@ -12,22 +13,25 @@ use envoy_types::pb::envoy::config::listener::v3::{
 };
 use envoy_types::pb::envoy::config::route::v3::{
     RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-    redirect_action::SchemeRewriteSpecifier, route, route_action::ClusterSpecifier, route_match::PathSpecifier,
+    redirect_action::SchemeRewriteSpecifier, retry_policy::RetryBackOff, route, route_action::ClusterSpecifier,
+    route_match::PathSpecifier,
 };
 use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
 use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3::TlsInspector;
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpConnectionManager, HttpFilter, Rds,
     http_connection_manager::{
-        HcmAccessLogOptions, InternalAddressConfig, RouteSpecifier, ServerHeaderTransformation, UpgradeConfig,
+        HcmAccessLogOptions, InternalAddressConfig, RouteSpecifier, ServerHeaderTransformation, StripPortMode,
+        UpgradeConfig,
     },
     http_filter,
 };
 use envoy_types::pb::google::protobuf::Any;
+use ipnet::IpNet;
 
 use super::super::names::statistic;
 use super::super::view::{Edge, HttpListener, HttpWay, RuleView, View};
-use super::super::wire::{any, boolean, by_ads, duration, keepalive, socket_address, uint};
+use super::super::wire::{any, boolean, by_ads, duration, keepalive, range, socket_address, uint};
 use super::{Kind, Snapshot, cluster, hold, log, tls};
 use crate::domain::rule::Side;
 
@@ -59,39 +63,40 @@ pub fn add(snapshot: &mut Snapshot, view: &View) {
 }
 
 /// A filter chain for each certificate, so that one that is bad or new leaves the connections of the others alone; the
-/// first one answers whoever names no host that is known.
+/// first one answers also whoever names no host that is known.
 fn chains(view: &View, listener: &HttpListener) -> Option<(Vec<FilterChain>, Option<FilterChain>)> {
     let filter = Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(ConfigType::TypedConfig(any(manager(&view.edge, listener)))),
     };
-    let chain = |certificate: Option<&str>| FilterChain {
-        name: certificate.unwrap_or("plain").to_owned(),
+    let chain = |name: &str, certificate: Option<&str>| FilterChain {
+        name: name.to_owned(),
         filters: vec![filter.clone()],
         transport_socket: certificate.and_then(tls::downstream),
         transport_socket_connect_timeout: duration(Duration::from_secs(10)),
         ..Default::default()
     };
     if !listener.tls {
-        return Some((vec![chain(None)], None));
+        return Some((vec![chain("plain", None)], None));
     }
-    let mut certificates = view.edge.certificates.iter();
-    let first = certificates.next()?;
-    let others = certificates.filter_map(|certificate| {
-        let names: BTreeSet<String> = ways(view, listener)
-            .filter(|(_, way)| way.certificate.as_ref() == Some(&certificate.name))
-            .flat_map(|(_, way)| way.hosts.iter().map(|host| host.to_ascii_lowercase()))
-            .filter(|host| host != "*")
-            .collect();
-        (!names.is_empty()).then(|| FilterChain {
-            filter_chain_match: Some(FilterChainMatch {
-                server_names: names.into_iter().collect(),
-                ..Default::default()
-            }),
-            ..chain(Some(&certificate.name))
-        })
-    });
-    Some((others.collect(), Some(chain(Some(&first.name)))))
+    let first = view.edge.certificates.first()?;
+    // Envoy refuses a listener in which two chains have one name.
+    let mut taken = BTreeSet::new();
+    let mut chains = Vec::new();
+    for certificate in &view.edge.certificates {
+        let hosts = certificate.hosts.iter().map(|host| host.to_ascii_lowercase());
+        let hosts: BTreeSet<_> = hosts.filter(|host| taken.insert(host.clone())).collect();
+        if !hosts.is_empty() {
+            chains.push(FilterChain {
+                filter_chain_match: Some(FilterChainMatch {
+                    server_names: hosts.into_iter().collect(),
+                    ..Default::default()
+                }),
+                ..chain(&certificate.name, Some(&certificate.name))
+            });
+        }
+    }
+    Some((chains, Some(chain("any other host", Some(&first.name)))))
 }
 
 /// Rules in the order of their names, whatever the view's.
@@ -150,13 +155,20 @@ fn manager(edge: &Edge, listener: &HttpListener) -> HttpConnectionManager {
         }),
         use_remote_address: boolean(true),
         xff_num_trusted_hops: listener.trusted_hops,
-        // Nobody is internal: Envoy's own headers in a request are taken out.
-        internal_address_config: Some(InternalAddressConfig::default()),
+        // Nobody is internal: Envoy's own headers in a request are taken out. With no range at all every private address would be.
+        internal_address_config: Some(InternalAddressConfig {
+            cidr_ranges: vec![range(&IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST)))],
+            ..Default::default()
+        }),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()
         }],
         normalize_path: boolean(true),
+        // The port of the plain listener is not to be that of the other.
+        strip_port_mode: listener
+            .redirect_to_https
+            .map(|_| StripPortMode::StripAnyHostPort(true)),
         strip_trailing_host_dot: true,
         local_reply_config: Some(hold::replies()),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
@@ -212,6 +224,7 @@ fn to(rule: &RuleView, prefix: &str, target: &str) -> Route {
         Side::Waker => Some(hold::enabled(target)),
         Side::Backend => None,
     };
+    let pauses = cluster::backoff();
     Route {
         name: rule.name.to_string(),
         r#match: matching(prefix),
@@ -223,7 +236,11 @@ fn to(rule: &RuleView, prefix: &str, target: &str) -> Route {
             // Nothing of the request has been sent in these cases.
             retry_policy: Some(RetryPolicy {
                 retry_on: "connect-failure,refused-stream".to_owned(),
-                num_retries: uint(3),
+                num_retries: uint(cluster::RETRIES),
+                retry_back_off: Some(RetryBackOff {
+                    base_interval: pauses.base_interval,
+                    max_interval: pauses.max_interval,
+                }),
                 ..Default::default()
             }),
             ..Default::default()

@@ -17,7 +17,9 @@ use envoy_types::pb::google::protobuf::Any;
 use sha2::{Digest, Sha256};
 
 pub(super) use self::cluster::of_tcp as cluster_of_tcp;
-pub(super) use self::hold::CLUSTER as CONTEXT;
+pub(super) use self::hold::{CLUSTER as CONTEXT, GONE};
+pub(super) use self::tcp::rule_of_listener;
+use super::names::ClusterName;
 use super::view::View;
 use crate::domain::rule::RuleName;
 
@@ -88,7 +90,11 @@ impl std::fmt::Debug for Resource {
 
 /// All resources of a view by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshot(BTreeMap<Kind, BTreeMap<String, Arc<Resource>>>);
+pub struct Snapshot {
+    all: BTreeMap<Kind, BTreeMap<String, Arc<Resource>>>,
+    /// Those that are a rule's own or lead to its clusters.
+    of_rule: BTreeMap<RuleName, BTreeSet<(Kind, String)>>,
+}
 
 impl Snapshot {
     pub fn of(view: &View) -> Snapshot {
@@ -103,11 +109,17 @@ impl Snapshot {
     }
 
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Arc<Resource>> {
-        self.0.get(&kind)?.get(name)
+        self.all.get(&kind)?.get(name)
     }
 
     pub fn names(&self, kind: Kind) -> impl Iterator<Item = &String> {
-        self.0.get(&kind).into_iter().flat_map(BTreeMap::keys)
+        self.all.get(&kind).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// What is a rule's own or leads to its clusters.
+    pub fn of_rule(&self, rule: &RuleName) -> impl Iterator<Item = (Kind, &String)> {
+        let of = self.of_rule.get(rule).into_iter().flatten();
+        of.map(|(kind, name)| (*kind, name))
     }
 
     fn put(&mut self, kind: Kind, name: String, body: Any, refers: BTreeSet<String>, rule: Option<RuleName>) {
@@ -117,13 +129,18 @@ impl Snapshot {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
+        let led_to = refers.iter().filter_map(|cluster| ClusterName::parse(cluster));
+        let rules: BTreeSet<RuleName> = rule.iter().cloned().chain(led_to.map(|cluster| cluster.rule)).collect();
+        for rule in rules {
+            self.of_rule.entry(rule).or_default().insert((kind, name.clone()));
+        }
         let resource = Resource {
             version,
             body,
             refers,
             rule,
         };
-        self.0.entry(kind).or_default().insert(name, Arc::new(resource));
+        self.all.entry(kind).or_default().insert(name, Arc::new(resource));
     }
 
     /// A resource that only its version tells from another, for tests of what is told when.

@@ -21,6 +21,11 @@ pub fn listener_name(rule: &RuleView, way: &TcpWay) -> String {
     format!("tcp/{}/{}", rule.name, way.listen)
 }
 
+/// The rule that a listener of this name is for.
+pub fn rule_of_listener(name: &str) -> Option<&str> {
+    Some(name.strip_prefix("tcp/")?.rsplit_once('/')?.0)
+}
+
 /// The listener is the same awake and asleep: to wake is to deliver its cluster. It changes with the generation only.
 pub fn add(snapshot: &mut Snapshot, rule: &RuleView) {
     for way in &rule.tcp {
@@ -65,7 +70,9 @@ fn proxy(rule: &RuleView, name: &str, target: &str) -> TcpProxy {
         }),
         // A quiet session is in use.
         idle_timeout: duration(Duration::ZERO),
-        max_connect_attempts: uint(3),
+        // A machine that has just come up may refuse once more.
+        max_connect_attempts: uint(cluster::RETRIES + 1),
+        backoff_options: Some(cluster::backoff()),
         access_log: vec![log::tcp()],
         access_log_options: Some(TcpAccessLogOptions {
             access_log_flush_interval: duration(log::PERIOD),

@@ -31,25 +31,16 @@ fn http_way() -> impl Strategy<Value = HttpWay> {
         tls: tls.then(UpstreamTls::default),
         http2,
     });
-    let certificate = proptest::option::of(prop_oneof![Just("one".to_owned()), Just("two".to_owned())]);
-    (
-        subsequence(HOSTS.to_vec(), 1..=2),
-        prefix,
-        listeners,
-        1..4u16,
-        upstream,
-        certificate,
-    )
-        .prop_map(
-            |(hosts, prefix, listeners, target_port, upstream, certificate)| HttpWay {
-                hosts: hosts.into_iter().map(str::to_owned).collect(),
-                prefix: prefix.to_owned(),
-                listeners: listeners.into_iter().map(str::to_owned).collect(),
-                target_port,
-                upstream,
-                certificate,
-            },
-        )
+    let hosts = subsequence(HOSTS.to_vec(), 1..=2);
+    (hosts, prefix, listeners, 1..4u16, upstream).prop_map(|(hosts, prefix, listeners, target_port, upstream)| {
+        HttpWay {
+            hosts: hosts.into_iter().map(str::to_owned).collect(),
+            prefix: prefix.to_owned(),
+            listeners: listeners.into_iter().map(str::to_owned).collect(),
+            target_port,
+            upstream,
+        }
+    })
 }
 
 fn tcp_way() -> impl Strategy<Value = TcpWay> {
@@ -90,6 +81,7 @@ fn edge() -> Edge {
     };
     let certificate = |name: &str| Certificate {
         name: name.to_owned(),
+        hosts: vec!["a.example.com".to_owned(), format!("*.{name}.example.com")],
         chain_pem: b"chain".to_vec(),
         key_pem: b"hush".to_vec(),
     };

@@ -53,7 +53,8 @@ pub fn downstream(certificate: &str) -> Option<TransportSocket> {
     }))
 }
 
-pub fn upstream(tls: &UpstreamTls) -> Option<TransportSocket> {
+/// A server of gRPC wants HTTP/2 to be agreed on by ALPN (RFC 9113, 3.2).
+pub fn upstream(tls: &UpstreamTls, http2: bool) -> Option<TransportSocket> {
     let names = tls.sni.iter().map(|name| SubjectAltNameMatcher {
         san_type: SanType::Dns.into(),
         matcher: Some(StringMatcher {
@@ -81,6 +82,7 @@ pub fn upstream(tls: &UpstreamTls) -> Option<TransportSocket> {
                 ..Default::default()
             }),
             validation_context_type: validation,
+            alpn_protocols: http2.then(|| "h2".to_owned()).into_iter().collect(),
             ..Default::default()
         }),
         ..Default::default()

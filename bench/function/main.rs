@@ -1,12 +1,15 @@
-//! Measures the shipped function and writes `bench/RESULTS.md`: `make bench`.
+//! Measures the shipped function and writes its part of `bench/RESULTS.md`: `make bench-function`.
 //!
 //! What is compared runs by turns in one run, so that whatever else the machine does happens to all of them.
 
-#[path = "../tests/local_support/mod.rs"]
+#[path = "../../tests/local_support/mod.rs"]
 mod local_support;
 mod process;
+#[path = "../report.rs"]
 mod report;
 mod system;
+#[path = "../usage.rs"]
+mod usage;
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -18,7 +21,7 @@ use serde_json::json;
 
 const STARTS: usize = 40;
 const POLLS: usize = 5000;
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/function");
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -37,9 +40,12 @@ fn main() {
         system::ticks(&mut report).await;
         system::hand_over(&mut report).await;
     });
-    let path = Path::new(FOLDER).join("RESULTS.md");
-    fs::write(&path, report.text()).expect("the results can be written");
-    println!("written to {}", path.display());
+    report.save(
+        "The function",
+        "Written by `make bench-function`, which repeats all of it: the release build of the function in front of the local \
+         cloud, on loopback. Times are those of a process on this machine, not of Lambda, where the start of an environment \
+         comes before and the network in between.",
+    );
 }
 
 /// The function as Lambda starts it, in front of the local cloud.
@@ -56,7 +62,7 @@ fn hello() -> Command {
 }
 
 fn python(cloud: &Cloud) -> Command {
-    let mut command = Command::new(Path::new(FOLDER).join("../.venv/bin/python"));
+    let mut command = Command::new(Path::new(FOLDER).join("../../.venv/bin/python"));
     command.arg(Path::new(FOLDER).join("first_step.py"));
     command.env_clear().envs(cloud.shared.lambda.environment());
     command
@@ -180,7 +186,7 @@ fn sizes(report: &mut Report) {
     report.section("Size", "What is uploaded, and what is in it.");
     report.head(&["", "MB"]);
     let version = env!("CARGO_PKG_VERSION");
-    let zip = format!("{FOLDER}/../dist/aws-proxymanager-{version}.zip");
+    let zip = format!("{FOLDER}/../../dist/aws-proxymanager-{version}.zip");
     for (name, path) in [("zip", Path::new(&zip)), ("bootstrap", bootstrap().as_path())] {
         let size = fs::metadata(path).map(|file| file.len() as f64 / 1e6);
         let size = size.map_or_else(|error| error.to_string(), |size| format!("{size:.2}"));

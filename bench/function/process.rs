@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "real time is what is measured")]
 
 use std::{
-    fs, io,
+    io,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
@@ -11,6 +11,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use crate::usage;
 
 /// A function that has asked for its first event.
 pub struct Process {
@@ -59,24 +61,14 @@ impl Process {
         answered.expect("it answers").duration_since(begin)
     }
 
-    /// Processor time so far, all threads. Source: Linux, Documentation/scheduler/sched-stats.rst.
+    /// Processor time so far.
     pub fn cpu(&self) -> Duration {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("it lives");
-        let nanos = tasks.flatten().filter_map(|task| {
-            let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse::<u64>().ok()
-        });
-        Duration::from_nanos(nanos.sum())
+        usage::cpu(self.child.id())
     }
 
     /// Resident memory, MB.
     pub fn memory(&self) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it lives");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes: f64 = line
-            .and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok())
-            .expect("in kB");
-        kilobytes / 1024.0
+        usage::memory(self.child.id())
     }
 }
 
