@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::compute::kinds::Kinds;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
@@ -159,7 +160,7 @@ impl Front {
                 None => false,
             };
             if !settled {
-                tokio::time::sleep(PAUSE).await;
+                clock::sleep(PAUSE).await;
             }
         }
     }
@@ -277,7 +278,7 @@ impl Front {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
         // What it has not acknowledged it may get at any moment.
-        match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
+        match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 if matches!(error, NotAcked::Rejected(_)) {
