@@ -299,8 +299,7 @@ fn metadata(values: &'static [(&'static str, &'static str)]) -> u16 {
     port
 }
 
-/// Seen red: with `AWS_REGION` before the configuration's Region; without the record's owner being looked at; with secrets read
-/// by the clock alone.
+/// Seen red: with `AWS_REGION` before the configuration's Region; without the record's owner being looked at.
 #[test]
 fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules() {
     let moto = Moto::start();
