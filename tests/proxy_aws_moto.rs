@@ -231,7 +231,7 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let mark = records("_autostopping.db.example.com");
     assert_eq!(
         first(&mark, "Value").replace("&quot;", "\""),
-        "\"autostopping-proxy=vm-1\""
+        format!("\"autostopping-proxy=vm-1@{REGION}\"")
     );
 
     // It follows, to another kind of record too.
@@ -240,6 +240,17 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let followed = records("db.example.com");
     assert_eq!(first(&followed, "Type"), "CNAME");
     assert_eq!(first(&followed, "Value"), "proxy.example.net");
+
+    // What it is not asked to give up, and what leads elsewhere, stays.
+    assert_eq!(zone.own(&both).await.unwrap(), ["*.dev.example.com"]);
+    assert_eq!(zone.forget(&BTreeSet::new(), &both).await.unwrap(), [""; 0]);
+    let all = BTreeSet::from(["*.dev.example.com".to_owned(), "db.example.com".to_owned()]);
+    assert_eq!(zone.forget(&all, &both).await.unwrap(), ["*.dev.example.com"]);
+    for name in ["*.dev.example.com", "_autostopping-any.dev.example.com"] {
+        assert!(!records(name).contains(&format!("<Name>{name}.</Name>")), "{name}");
+    }
+    assert_eq!(zone.own(&both).await.unwrap(), [""; 0]);
+    assert_eq!(zone.own(&name).await.unwrap(), ["db.example.com"]);
 
     // Another proxy's, and what somebody made by hand.
     let other = aws(&moto).zone(&id, "vm-2");

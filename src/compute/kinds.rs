@@ -51,6 +51,11 @@ pub fn local_host(id: &ResourceId) -> Option<&'static str> {
     (kind(id) == Kind::Program).then_some("127.0.0.1")
 }
 
+/// Whether it is a database of RDS.
+pub fn is_database(id: &ResourceId) -> bool {
+    kind(id) == Kind::Database
+}
+
 /// The ids of each kind that is among them.
 fn sorted(ids: &[ResourceId]) -> impl Iterator<Item = (Kind, Vec<ResourceId>)> {
     let of = |wanted: Kind| {

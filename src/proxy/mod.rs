@@ -5,6 +5,7 @@ pub mod daemon;
 mod desk;
 mod front;
 mod judge;
+mod kernel;
 mod meter;
 mod prober;
 mod records;

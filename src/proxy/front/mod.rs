@@ -208,7 +208,18 @@ impl Front {
     }
 
     pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {
-        self.change(|now| now.certificates = certificates).map(|_| ())
+        let hosts = certificates.iter().map(|one| (one.name.clone(), one.hosts.clone()));
+        let hosts = hosts.collect();
+        self.change(|now| {
+            now.state.note_certificates(hosts);
+            now.certificates = certificates;
+        })?;
+        Ok(())
+    }
+
+    /// The hosts of the certificates that Envoy has been told of, by their names.
+    pub fn certificates(&self) -> BTreeMap<String, Vec<String>> {
+        self.now().state.certificates().clone()
     }
 
     /// Ends the wait of all who rang for this generation.
@@ -269,9 +280,13 @@ impl Front {
         match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
-                    // What it has accepted of the rule leads to machines, so all of it has to.
-                    self.change(|now| now.state.flip(&name, Side::Backend))?;
+                if matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither.
+                    let back = match side {
+                        Side::Waker => Side::Backend,
+                        Side::Backend => Side::Waker,
+                    };
+                    self.change(|now| now.state.flip(&name, back))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }
