@@ -70,6 +70,16 @@ impl Front {
         }
     }
 
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> Vec<Tagged> {
+        self.now().state.last_tags().to_vec()
+    }
+
+    /// The machine that the proxy runs on, when it is one of EC2.
+    pub async fn machine(&self) -> Option<ResourceId> {
+        self.inner.compute.aws.as_ref()?.machine().await.cloned()
+    }
+
     /// Checks all machines of a rule, each at all of its ports.
     pub(super) async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
         let ids = self.resources(rule);
