@@ -395,6 +395,27 @@ fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules(
         leads("new.example.com", "198.51.100.7"),
         "a rule that goes leaves its record"
     );
+
+    // Until it is told to forget it: nothing of a rule that is there, unless it is wanted.
+    let forget =
+        |more: &[&str]| place.ask(&[&["proxy", "forget-records", "--yes"], more].concat())["forgotten"].clone();
+    assert!(
+        !place.run(&["proxy", "forget-records"]).status.success(),
+        "nobody can be asked"
+    );
+    assert!(leads("new.example.com", "198.51.100.7"));
+    assert_eq!(forget(&[]), serde_json::json!(["new.example.com"]));
+    assert!(!leads("new.example.com", "198.51.100.7") && leads("db.example.com", "198.51.100.7"));
+    drop(daemon);
+    assert!(
+        !place.run(&["proxy", "forget-records", "--yes"]).status.success(),
+        "which are in use is not known"
+    );
+    assert_eq!(
+        forget(&["--all"]),
+        serde_json::json!(["*.dev.example.com", "db.example.com"])
+    );
+    assert!(leads("www.example.com", "192.0.2.9"));
 }
 
 /// A running instance with these tags: its id.

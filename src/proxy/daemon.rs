@@ -224,7 +224,7 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
             () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
             _ = told.recv() => true,
         };
-        match desk.reload() {
+        match desk.reload().await {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),

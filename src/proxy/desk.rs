@@ -102,9 +102,10 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     ///
     /// # Errors
     /// A sentence when the rules could not be put to use; they are tried again.
-    pub fn reload(&self) -> Result<bool, String> {
+    pub async fn reload(&self) -> Result<bool, String> {
         let news = self.read_files() || self.unused.load(Ordering::Relaxed);
         if news {
+            self.find_tagged().await;
             self.put_to_use()?;
         }
         Ok(news)
@@ -135,9 +136,15 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         news
     }
 
+    /// Of the files' rules: one that is not in use yet needs its machines before it is.
+    async fn find_tagged(&self) {
+        let rules = lock(&self.files).rules();
+        self.front.find_tagged(&rules).await;
+    }
+
     /// Whether the tags say anything new.
     async fn read_tags(&self) -> bool {
-        self.front.find_tagged().await;
+        self.find_tagged().await;
         let (tagged, machine) = (self.front.opted_in().await, self.front.machine().await);
         let mut found = lock(&self.found);
         let news = (&found.tagged, &found.machine) != (&tagged, &machine);

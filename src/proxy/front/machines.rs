@@ -19,9 +19,9 @@ impl Front {
         resources(&self.now(), rule)
     }
 
-    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
-    pub async fn find_tagged(&self) {
-        for rule in self.rules() {
+    /// Asks which machines the tag filters of these rules find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self, rules: &[ProxyRule]) {
+        for rule in rules {
             let filters = rule.resources.iter().filter_map(|wanted| match wanted {
                 Wanted::One(_) => None,
                 Wanted::Tagged(tags) => Some(tags),
