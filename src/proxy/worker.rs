@@ -189,3 +189,31 @@ fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &Rule
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when each of them had a look of its own.
+    #[test]
+    fn requests_that_wait_together_get_one_look_and_a_command_its_own() {
+        let (wishes, mut wanted) = mpsc::unbounded_channel();
+        let wish = |stimulus| {
+            let (answer, answered) = oneshot::channel();
+            wishes.send(Wish { stimulus, answer }).unwrap();
+            answered
+        };
+        let request = || Stimulus::Request {
+            who: "somebody".to_owned(),
+        };
+        let _waiting = [request(), request(), Stimulus::Tick, request()].map(wish);
+        let mut answers = Vec::new();
+        let next = gather(&mut wanted, &mut answers);
+        assert_eq!(
+            (answers.len(), next.map(|next| next.stimulus)),
+            (2, Some(Stimulus::Tick))
+        );
+        assert!(gather(&mut wanted, &mut answers).is_none());
+        assert_eq!(answers.len(), 3);
+    }
+}
