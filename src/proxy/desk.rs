@@ -308,7 +308,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         let Some(rule) = self.front.rule(&name).filter(|_| waits()) else {
             return;
         };
-        let began = tokio::time::Instant::now();
+        let began = clock::instant();
         let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
         let woken = async {
             let Some(worker) = self.worker_soon(&name).await else {
@@ -327,7 +327,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             return;
         }
         // Who is let go may come again at once.
-        tokio::time::sleep_until(began + LET_GO).await;
+        clock::sleep((began + LET_GO).saturating_duration_since(clock::instant())).await;
         // At this generation Envoy rings no more, so it must not stay.
         while waits() {
             tracing::warn!(rule = %name, "not to be woken, or not in time: those who waited are let go");

@@ -192,7 +192,7 @@ impl Hub {
     /// Why another Envoy has been turned away.
     pub fn turned_away(&self) -> Option<String> {
         let state = self.state();
-        state.other.filter(|at| at.elapsed() < INSISTS)?;
+        state.other.filter(insists)?;
         let here = state.stream.as_ref()?.peer?;
         Some(Taken(here).to_string())
     }
@@ -210,8 +210,8 @@ impl Hub {
         if let Some(Stream { peer: Some(here), .. }) = state.stream
             && peer.is_some_and(|peer| peer != here)
         {
-            let before = state.other.replace(Instant::now());
-            if before.is_none_or(|at| at.elapsed() >= INSISTS) {
+            let before = state.other.replace(clock::instant());
+            if !before.as_ref().is_some_and(insists) {
                 tracing::warn!("turned away: {}", Taken(here));
             }
             return Err(Taken(here));
@@ -330,6 +330,11 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether one that was turned away then is likely to be there still.
+fn insists(at: &Instant) -> bool {
+    clock::instant().saturating_duration_since(*at) < INSISTS
 }
 
 fn count(what: &watch::Sender<u64>) {
