@@ -4,7 +4,7 @@
 mod proxy_daemon;
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -231,7 +231,7 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let mark = records("_autostopping.db.example.com");
     assert_eq!(
         first(&mark, "Value").replace("&quot;", "\""),
-        "\"autostopping-proxy=vm-1\""
+        format!("\"autostopping-proxy=vm-1@{REGION}\"")
     );
 
     // It follows, to another kind of record too.
@@ -240,6 +240,17 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let followed = records("db.example.com");
     assert_eq!(first(&followed, "Type"), "CNAME");
     assert_eq!(first(&followed, "Value"), "proxy.example.net");
+
+    // What it is not asked to give up, and what leads elsewhere, stays.
+    assert_eq!(zone.own(&both).await.unwrap(), ["*.dev.example.com"]);
+    assert_eq!(zone.forget(&BTreeSet::new(), &both).await.unwrap(), [""; 0]);
+    let all = BTreeSet::from(["*.dev.example.com".to_owned(), "db.example.com".to_owned()]);
+    assert_eq!(zone.forget(&all, &both).await.unwrap(), ["*.dev.example.com"]);
+    for name in ["*.dev.example.com", "_autostopping-any.dev.example.com"] {
+        assert!(!records(name).contains(&format!("<Name>{name}.</Name>")), "{name}");
+    }
+    assert_eq!(zone.own(&both).await.unwrap(), [""; 0]);
+    assert_eq!(zone.own(&name).await.unwrap(), ["db.example.com"]);
 
     // Another proxy's, and what somebody made by hand.
     let other = aws(&moto).zone(&id, "vm-2");
@@ -470,6 +481,15 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
         ("SecurityGroupId.1", &group),
     ];
     let instance = ResourceId(first(&api.ec2("RunInstances", &launch), "instanceId"));
+    let tag = [
+        ("TagSpecification.1.ResourceType", "instance"),
+        ("TagSpecification.1.Tag.1.Key", "autostopping:managed"),
+        ("TagSpecification.1.Tag.1.Value", "true"),
+    ];
+    let tagged = first(
+        &api.ec2("RunInstances", &[&launch[..], &tag[..]].concat()),
+        "instanceId",
+    );
     let (chain, key) = pair();
     for (name, value) in [("chain", &chain), ("key", &key)] {
         api.json(
@@ -493,10 +513,20 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
     let config = ProxyConfig::read(Path::new("/etc/proxymanager/config.toml"), &text).unwrap();
     let status = serde_json::json!({
         "errors": [], "rejections": [],
-        "rules": [{
-            "rule": "shell", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"], "problems": [],
-            "ports": [{ "port": open_port, "listen": null }, { "port": closed, "listen": null }],
-        }],
+        "rules": [
+            {
+                "rule": "shell", "phase": "awake", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"],
+                "sites": [{ "port": open_port }], "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "new", "phase": "checking", "awake": false, "resources": ["program:new"], "hosts": [], "sites": [],
+                "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "machines", "phase": "asleep", "awake": false, "resources": [instance.0, tagged, "i-00000000"], "hosts": [],
+                "sites": [], "ports": [{ "port": 22, "listen": null }], "problems": [],
+            },
+        ],
     });
     let places = Places {
         systemctl: "/nonexistent".into(),
@@ -527,8 +557,19 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .any(|rule| rule.group == group && (rule.first, rule.last) == (443, 443)),
         "{ingress:?}"
     );
-    let reached: Vec<_> = facts.targets.iter().map(|target| target.reach.clone()).collect();
-    assert_eq!(reached, [Reach::Connected, Reach::Refused]);
+    let each = facts.targets.iter();
+    let reached: BTreeSet<_> = each
+        .map(|target| (target.rule.clone(), target.port, target.reach == Reach::Connected))
+        .collect();
+    let up: BTreeSet<_> = [
+        ("shell", open_port, Reach::Connected),
+        ("shell", closed, Reach::Refused),
+        ("new", closed, Reach::Refused),
+    ]
+    .map(|(rule, port, reach)| (rule.to_owned(), port, reach == Reach::Connected))
+    .into();
+    assert_eq!(reached, up);
+    assert_eq!((facts.untagged.as_slice(), facts.forbidden.len()), (&[instance][..], 0));
     assert!(
         facts.certificates[0]
             .read
@@ -536,7 +577,16 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .is_ok_and(|(names, days)| names == &["dev.example.com"] && *days > 1000)
     );
     let codes: Vec<_> = findings(&facts).iter().map(|finding| finding.code).collect();
-    assert_eq!(codes, ["clients-kept-out", "still-booting-or-closed"]);
+    assert_eq!(
+        codes,
+        [
+            "no-handshake",
+            "managed-tag-missing",
+            "clients-kept-out",
+            "target-closed",
+            "still-booting"
+        ]
+    );
 }
 
 fn path(id: &str) -> String {

@@ -51,6 +51,11 @@ pub fn local_host(id: &ResourceId) -> Option<&'static str> {
     (kind(id) == Kind::Program).then_some("127.0.0.1")
 }
 
+/// Whether it is a database of RDS.
+pub fn is_database(id: &ResourceId) -> bool {
+    kind(id) == Kind::Database
+}
+
 /// The ids of each kind that is among them.
 fn sorted(ids: &[ResourceId]) -> impl Iterator<Item = (Kind, Vec<ResourceId>)> {
     let of = |wanted: Kind| {
@@ -72,6 +77,10 @@ impl Kinds {
     /// # Errors
     /// When AWS cannot be asked.
     pub async fn hosts(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return Ok(world.hosts(ids));
+        }
         let mut hosts = Vec::new();
         for (kind, some) in sorted(ids) {
             match kind {
@@ -110,6 +119,10 @@ impl Kinds {
 
 impl Compute for Kinds {
     async fn describe(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.describe(ids).await;
+        }
         let mut seen = Vec::with_capacity(ids.len());
         for (kind, some) in sorted(ids) {
             seen.extend(match kind {
@@ -123,6 +136,10 @@ impl Compute for Kinds {
     }
 
     async fn start(&self, ids: &[ResourceId]) -> Result<(), Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.start(ids).await;
+        }
         let mut outcome = Ok(());
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {
@@ -135,6 +152,10 @@ impl Compute for Kinds {
     }
 
     async fn stop(&self, ids: &[ResourceId], how: StopKind) -> Result<(), Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.stop(ids).await;
+        }
         let mut outcome = Ok(());
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {

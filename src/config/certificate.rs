@@ -136,6 +136,11 @@ impl Certificate {
         Ok(())
     }
 
+    /// The last moment at which it is valid.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Whole days until it expires; negative once it has.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 3600)
@@ -213,7 +218,10 @@ fn key(pem: &str) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Certif
 }
 
 /// Names, begin and end of a certificate.
-fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
     let (_, read) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|e| e.to_string());
     let validity = read.validity();

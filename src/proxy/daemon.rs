@@ -9,13 +9,13 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
-use crate::clock::SystemClock;
+use crate::clock::{self, SystemClock};
 use crate::compute::ec2::Ec2;
 use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::{ProxyConfig, RecordTarget};
+use crate::config::proxy::ProxyConfig;
 use crate::drive::{Driver, Recent};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{Places, Plane, Signals};
@@ -29,7 +29,8 @@ use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
-use super::records::Records;
+use super::kernel::{Size, overlap_here};
+use super::records::{Records, target};
 use super::web;
 use super::worker::ProxyDriver;
 
@@ -53,16 +54,13 @@ const RECORDS: Duration = Duration::from_secs(3600);
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 /// How long the start waits for Envoy to have what it is told; then it goes on without.
 const FIRST_ACK: Duration = Duration::from_secs(10);
-/// Bytes; near it Envoy refuses requests rather than grow.
-const MAX_HEAP: u64 = 1 << 31;
-const MAX_CONNECTIONS: u64 = 100_000;
 
 /// Runs until it is told to end.
 ///
 /// # Errors
 /// A sentence: why it could not begin, or what ended it.
 pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&overlap_here(&config.port_range)) {
         tracing::warn!("{warning}");
     }
     if envoy.is_none() && config.usage_port == 0 {
@@ -116,7 +114,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
-    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
+    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets), &front.certificates());
     certificates.renew(desk.now(), true).await;
     desk.note_certificates(certificates.problems(desk.now()));
     front
@@ -135,11 +133,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let control = web::control_socket(&config.control_socket);
     let control = control.map_err(|error| format!("controlSocket: {}: {error}", config.control_socket.display()))?;
     let mut child = start_envoy(&front, &config, path.as_deref(), usage).await?;
-    // What it is told about rules that sleep must be so before anything is stopped on the strength of it.
-    if tokio::time::timeout(FIRST_ACK, first_ack(&desk)).await.is_err() {
-        tracing::warn!("Envoy has not connected yet; going on without it");
-    }
-    desk.staff();
+    attend(&desk, signals).await;
     tokio::spawn(web::status(status, desk.clone()));
     tokio::spawn(web::control(control, desk.clone()));
     tokio::spawn(reload(desk.clone(), certificates, hup));
@@ -149,7 +143,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         tokio::spawn(records(desk.clone(), aws, kept));
     }
     tokio::spawn(discover(desk.clone()));
-    tokio::spawn(listen(signals, desk.clone()));
     println!("ready http://{address}");
     let ended = until_told(&mut child).await;
     // Run by hand, everything it started ends with it; on a VM, Envoy and the machines go on.
@@ -161,7 +154,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     ended
 }
 
-fn settings(config: &ProxyConfig) -> RuleSettings {
+pub(super) fn settings(config: &ProxyConfig) -> RuleSettings {
     RuleSettings {
         wakers: vec![crate::domain::rule::GroupId(super::front::WAKER.to_owned())],
         settle: config.settle,
@@ -200,13 +193,14 @@ async fn start_envoy(
     path: Option<&Path>,
     usage: SocketAddr,
 ) -> Result<Option<Envoy>, String> {
+    let size = Size::here();
     let bootstrap = Bootstrap {
         xds: config.xds_socket.clone(),
         usage,
         admin: front.admin_socket(),
         node: config.access_point.clone().unwrap_or_else(|| "proxy".to_owned()),
-        max_heap: MAX_HEAP,
-        max_connections: MAX_CONNECTIONS,
+        max_heap: size.heap,
+        max_connections: size.connections,
     };
     let file = config.xds_socket.with_file_name("envoy.json");
     std::fs::write(&file, bootstrap.text()).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -215,9 +209,19 @@ async fn start_envoy(
     envoy.map(Some).map_err(|error| error.to_string())
 }
 
+/// Begins to look at the rules and to listen to who wants them.
+pub(super) async fn attend<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>, signals: Signals) {
+    // What Envoy is told about rules that sleep must be so before anything is stopped on the strength of it.
+    if clock::timeout(FIRST_ACK, first_ack(desk)).await.is_err() {
+        tracing::warn!("Envoy has not connected yet; going on without it");
+    }
+    desk.staff();
+    tokio::spawn(listen(signals, desk.clone()));
+}
+
 async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
     while !desk.front.plane().is_some_and(Plane::connected) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock::sleep(Duration::from_millis(20)).await;
     }
     desk.publish().await;
 }
@@ -254,13 +258,7 @@ async fn records<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, aws: Aws, mut
             if round.is_multiple_of(RECORDS.as_secs()) {
                 records.forget();
             }
-            let target = match desk.front.config().address.clone() {
-                Some(target) => Some(target),
-                None => aws
-                    .address()
-                    .await
-                    .map(|address| RecordTarget::Addresses([address].into())),
-            };
+            let target = target(desk.front.config(), &aws).await;
             match target {
                 Some(target) => records.renew(&hosts, &target).await,
                 None => records.nowhere(),

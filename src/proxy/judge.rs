@@ -7,7 +7,6 @@ use crate::config::branding::Branding;
 use crate::config::environment::{LedgerChoice, MetricsChoice, Settings};
 use crate::domain::policy::Hold;
 use crate::domain::rule::GroupId;
-use crate::domain::seen::Stimulus;
 use crate::function::{self, Function};
 use crate::gateway::envoy::{CheckedRequest, Judge, Verdict};
 use crate::http::event::{AlbRequest, Event};
@@ -17,7 +16,7 @@ use crate::ledger::Ledger;
 use super::desk::Desk;
 use super::front::{Front, RULE_HEADER, WAKER};
 use super::worker::ProxyDriver;
-use crate::clock::SystemClock;
+use crate::clock::{self, SystemClock};
 use crate::compute::kinds::Kinds;
 
 /// Decides about held requests.
@@ -61,9 +60,9 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
         let who = who_asks(checked);
         if who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait {
             let awake = desk.wake(&worker, name, generation, &who);
-            return tokio::time::timeout(rule.wake_timeout, awake).await == Ok(true);
+            return clock::timeout(rule.wake_timeout, awake).await == Ok(true);
         }
-        if let Err(error) = worker.look(Stimulus::Request { who }).await {
+        if let Err(error) = desk.ask_for(&worker, name, &who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken");
         }
         desk.front.leads_to_backend(name, generation)

@@ -4,7 +4,10 @@ mod certificates;
 pub mod daemon;
 mod desk;
 mod front;
+#[cfg(test)]
+mod histories;
 mod judge;
+mod kernel;
 mod meter;
 mod prober;
 mod records;

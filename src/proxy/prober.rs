@@ -2,13 +2,15 @@
 //! cluster of a rule that sleeps.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use crate::clock;
 
 /// How long one check may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,12 +24,24 @@ pub struct Check {
     pub port: u16,
     /// A path to GET; without it, a connection will do.
     pub path: Option<String>,
+    /// Whether it is asked no more once its rule is awake: the last answer stands. MySQL counts a connection that ends without
+    /// its handshake, and shuts a client's address out after 100 of them in a row (MySQL reference manual,
+    /// `max_connect_errors`); all clients have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a
+    /// database of RDS its status is known too.
+    pub until_awake: bool,
 }
 
-/// Remembers failures in a row. Clones share their memory.
+/// Remembers what was found last. Clones share their memory.
 #[derive(Debug, Clone, Default)]
 pub struct Prober {
-    failures: Arc<Mutex<BTreeMap<Check, u32>>>,
+    last: Arc<Mutex<BTreeMap<Check, Last>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Last {
+    /// Failures in a row.
+    failures: u32,
+    found: Found,
 }
 
 /// What a check came to.
@@ -42,27 +56,42 @@ pub struct Found {
 }
 
 impl Prober {
-    /// Asks now.
-    pub async fn ask(&self, check: &Check) -> Found {
-        let result = tokio::time::timeout(PATIENCE, probe(check)).await;
+    /// Asks now, unless the rule is awake and the last answer will do.
+    pub async fn ask(&self, check: &Check, awake: bool) -> Found {
+        if awake
+            && check.until_awake
+            && let Some(last) = self.last().get(check)
+        {
+            return last.found.clone();
+        }
+        let result = clock::timeout(PATIENCE, probe(check)).await;
         let result = result.unwrap_or_else(|_| Err(format!("no answer from port {} within a second", check.port)));
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match result {
+        let mut last = self.last();
+        let failures = match result {
             Ok(()) => 0,
             // One that was never well is not taken for it.
-            Err(_) => failures.get(check).map_or(FAILURES, |count| count.saturating_add(1)),
+            Err(_) => last.get(check).map_or(FAILURES, |last| last.failures.saturating_add(1)),
         };
-        failures.insert(check.clone(), count);
-        Found {
+        let found = Found {
             serves: result.is_ok(),
-            well: count < FAILURES,
+            well: failures < FAILURES,
             words: result.err().unwrap_or_else(|| "healthy".to_owned()),
-        }
+        };
+        let found = last.entry(check.clone()).insert_entry(Last { failures, found });
+        found.get().found.clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<Check, Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn probe(check: &Check) -> Result<(), String> {
     let port = check.port;
+    #[cfg(test)]
+    if let Some(world) = crate::played::world() {
+        return world.probe(&check.host, port).await;
+    }
     let connected = TcpStream::connect((check.host.as_str(), port)).await;
     let stream = connected.map_err(|error| format!("port {port}: {error}"))?;
     let Some(path) = &check.path else {
@@ -110,6 +139,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             path: path.map(str::to_owned),
+            until_awake: false,
         }
     }
 
@@ -119,16 +149,16 @@ mod tests {
         let well = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
         let ill = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
         let no_http = answering("SSH-2.0-x\r\n").await;
-        assert!(prober.ask(&check(well, Some("/up"))).await.serves);
-        assert!(prober.ask(&check(ill, None)).await.serves);
-        let told = prober.ask(&check(ill, Some("/up"))).await;
+        assert!(prober.ask(&check(well, Some("/up")), false).await.serves);
+        assert!(prober.ask(&check(ill, None), false).await.serves);
+        let told = prober.ask(&check(ill, Some("/up")), false).await;
         assert_eq!(
             (told.serves, told.words),
             (false, format!("GET /up at port {ill} answers 503"))
         );
         assert!(
             prober
-                .ask(&check(no_http, Some("/")))
+                .ask(&check(no_http, Some("/")), false)
                 .await
                 .words
                 .contains("does not speak HTTP")
@@ -141,15 +171,40 @@ mod tests {
         let prober = Prober::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let check = check(listener.local_addr().unwrap().port(), None);
-        assert!(prober.ask(&check).await.well);
+        assert!(prober.ask(&check, true).await.well);
         drop(listener);
         let mut found = Vec::new();
         for _ in 0..3 {
-            let one = prober.ask(&check).await;
+            let one = prober.ask(&check, true).await;
             assert!(!one.serves);
             found.push(one.well);
         }
         assert_eq!(found, [true, true, false]);
-        assert!(!Prober::default().ask(&check).await.well, "never seen well");
+        assert!(!Prober::default().ask(&check, true).await.well, "never seen well");
+    }
+
+    /// A server that counts as MySQL does. Red when it was asked as often while its rule is awake; and when its last life's answer
+    /// stood for the next.
+    #[tokio::test]
+    async fn a_database_that_counts_connections_is_asked_until_it_is_awake() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut mysql = check(listener.local_addr().unwrap().port(), None);
+        mysql.until_awake = true;
+        let prober = Prober::default();
+        for awake in [false, true, true, true] {
+            assert!(prober.ask(&mysql, awake).await.serves);
+        }
+        let none_waits = async |listener: &TcpListener| {
+            tokio::select! { biased; accepted = listener.accept() => accepted.is_err(), () = tokio::task::yield_now() => true }
+        };
+        listener.accept().await.unwrap();
+        assert!(none_waits(&listener).await, "asked once");
+        drop(listener);
+        assert!(prober.ask(&mysql, true).await.serves, "the last answer stands");
+        assert!(!prober.ask(&mysql, false).await.serves);
+        assert!(
+            !Prober::default().ask(&mysql, true).await.serves,
+            "a daemon started anew asks"
+        );
     }
 }

@@ -29,6 +29,9 @@ pub struct State {
     /// What last opted itself in by its tags, for the same reason.
     #[serde(default)]
     discovered: Vec<Tagged>,
+    /// The hosts of each certificate that Envoy has been told of: it keeps them with their keys when this daemon cannot read them.
+    #[serde(default)]
+    certificates: BTreeMap<String, Vec<String>>,
 }
 
 /// Where a rule stands.
@@ -53,6 +56,7 @@ impl Default for State {
             hosts: BTreeMap::new(),
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
+            certificates: BTreeMap::new(),
         }
     }
 }
@@ -213,6 +217,15 @@ impl State {
 
     pub fn note_discovered(&mut self, found: Vec<Tagged>) {
         self.discovered = found;
+    }
+
+    /// The hosts of each certificate that Envoy has been told of.
+    pub fn certificates(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.certificates
+    }
+
+    pub fn note_certificates(&mut self, hosts: BTreeMap<String, Vec<String>>) {
+        self.certificates = hosts;
     }
 
     fn stand(&mut self, rule: &RuleName) -> &mut Stand {

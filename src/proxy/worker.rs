@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
@@ -91,7 +91,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
                     Some(wish) => Some(wish),
                     None => return,
                 },
-                () = tokio::time::sleep(pause) => None,
+                () = clock::sleep(pause) => None,
                 () = driver.gateway.sure(&name), if unsure => None,
             },
         };

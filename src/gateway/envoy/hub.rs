@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -13,8 +14,12 @@ use super::load::Book;
 use super::plane::{Access, NotAcked, Rejection, Version};
 use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
+use crate::clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
+
+/// One that is turned away tries again each second or two.
+const INSISTS: Duration = Duration::from_secs(10);
 
 /// Names asked for at the doorbell of which Envoy is told that they will not come.
 pub type Gone = Vec<String>;
@@ -43,8 +48,8 @@ struct State {
     stream: Option<Stream>,
     /// What the Envoy on it says it is.
     envoy: Option<String>,
-    /// Another Envoy that has been turned away while this one is here.
-    other: Option<Peer>,
+    /// When another Envoy was last turned away.
+    other: Option<Instant>,
     doorbell: Doorbell,
     bell: u64,
     /// The doorbell's streams. Listeners whose doorbell is the same share one, but Envoy promises nothing of the kind.
@@ -187,7 +192,7 @@ impl Hub {
     /// Why another Envoy has been turned away.
     pub fn turned_away(&self) -> Option<String> {
         let state = self.state();
-        state.other?;
+        state.other.filter(|at| at.elapsed() < INSISTS)?;
         let here = state.stream.as_ref()?.peer?;
         Some(Taken(here).to_string())
     }
@@ -205,12 +210,14 @@ impl Hub {
         if let Some(Stream { peer: Some(here), .. }) = state.stream
             && peer.is_some_and(|peer| peer != here)
         {
-            state.other = Some(peer);
+            let before = state.other.replace(Instant::now());
+            if before.is_none_or(|at| at.elapsed() >= INSISTS) {
+                tracing::warn!("turned away: {}", Taken(here));
+            }
             return Err(Taken(here));
         }
         state.streams += 1;
         state.settled = 0;
-        state.other = None;
         let id = state.streams;
         let session = Session::new(state.wanted.clone(), self.patience);
         state.stream = Some(Stream { id, peer, session });
@@ -232,7 +239,7 @@ impl Hub {
     pub fn receive(&self, id: u64, kind: Kind, said: Said) -> bool {
         match self.state().session(id) {
             Some(session) => {
-                session.receive(kind, said, Instant::now());
+                session.receive(kind, said, clock::instant());
                 true
             }
             None => false,
@@ -243,7 +250,7 @@ impl Hub {
     pub fn tell(&self, id: u64) -> Option<(Vec<Told>, Option<Instant>)> {
         let mut state = self.state();
         let session = state.session(id)?;
-        let now = Instant::now();
+        let now = clock::instant();
         let told = std::iter::from_fn(|| session.next(now)).collect();
         let due_at = session.due_at(now);
         self.settle(&mut state);

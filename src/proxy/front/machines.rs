@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use crate::compute::kinds;
 use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
-use crate::config::proxy_rules::{ProxyRule, Wanted};
+use crate::config::proxy_rules::{Protocol, ProxyRule, TcpRoute, Wanted};
 use crate::domain::fault::Fault;
-use crate::domain::rule::ResourceId;
+use crate::domain::rule::{ResourceId, Side};
 use crate::domain::seen::TargetSeen;
 
 use super::{Front, Now};
@@ -73,6 +73,7 @@ impl Front {
     /// Checks all machines of a rule, each at all of its ports.
     pub(super) async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
         let ids = self.resources(rule);
+        let awake = self.side(&rule.name) == Side::Backend;
         let hosts: Vec<Option<String>> = {
             let now = self.now();
             ids.iter().map(|id| host(&now, id)).collect()
@@ -89,8 +90,9 @@ impl Front {
                     false,
                 );
             };
-            let checks = checks(rule, &host);
-            let found = futures_util::future::join_all(checks.iter().map(|check| self.inner.prober.ask(check))).await;
+            let checks = checks(rule, &resource, &host);
+            let asked = checks.iter().map(|check| self.inner.prober.ask(check, awake));
+            let found = futures_util::future::join_all(asked).await;
             let healthy = found.iter().all(|found| found.serves);
             let well = found.iter().all(|found| found.well);
             let words = found
@@ -175,16 +177,47 @@ pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
     known.map(str::to_owned)
 }
 
-fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
-    let check = |port: u16, path: Option<String>| Check {
+fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check> {
+    let check = |port: u16, path: Option<String>, until_awake| Check {
         host: host.to_owned(),
         port,
         path,
+        until_awake,
     };
-    let http = rule
-        .http
-        .iter()
-        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
-    let tcp = rule.tcp.iter().map(|way| check(way.port, None));
+    let http = rule.http.iter().map(|way| {
+        let path = way.check.clone().filter(|_| !way.tls && !way.http2);
+        check(way.port, path, false)
+    });
+    let counts = |way: &TcpRoute| {
+        let mysql = [way.protocol, Protocol::at(way.port)].contains(&Protocol::Mysql);
+        // Of RDS nothing says what is spoken at a port that is not the usual one.
+        mysql || kinds::is_database(machine)
+    };
+    let tcp = rule.tcp.iter().map(|way| check(way.port, None, counts(way)));
     http.chain(tcp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::proxy::ProxyConfig;
+    use std::path::Path;
+
+    /// Red when the port alone decided.
+    #[test]
+    fn what_may_count_connections_is_asked_until_it_is_awake() {
+        let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
+        for (resource, way, until_awake) in [
+            ("program:x", "port = 3306", true),
+            ("program:x", "port = 3306\nprotocol = \"other\"", true),
+            ("program:x", "port = 13306\nprotocol = \"mysql\"", true),
+            ("rds:orders", "port = 3400", true),
+            ("program:x", "port = 22", false),
+        ] {
+            let text = format!("idle = \"1h\"\nresources = \"{resource}\"\n[[tcp]]\n{way}\n");
+            let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
+            let checks = checks(&rule, &ResourceId(resource.to_owned()), "db");
+            assert!(checks.iter().all(|check| check.until_awake == until_awake), "{text}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 mod machines;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::compute::kinds::Kinds;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
@@ -157,7 +160,7 @@ impl Front {
                 None => false,
             };
             if !settled {
-                tokio::time::sleep(PAUSE).await;
+                clock::sleep(PAUSE).await;
             }
         }
     }
@@ -206,7 +209,18 @@ impl Front {
     }
 
     pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {
-        self.change(|now| now.certificates = certificates).map(|_| ())
+        let hosts = certificates.iter().map(|one| (one.name.clone(), one.hosts.clone()));
+        let hosts = hosts.collect();
+        self.change(|now| {
+            now.state.note_certificates(hosts);
+            now.certificates = certificates;
+        })?;
+        Ok(())
+    }
+
+    /// The hosts of the certificates that Envoy has been told of, by their names.
+    pub fn certificates(&self) -> BTreeMap<String, Vec<String>> {
+        self.now().state.certificates().clone()
     }
 
     /// Ends the wait of all who rang for this generation.
@@ -264,12 +278,16 @@ impl Front {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
         // What it has not acknowledged it may get at any moment.
-        match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
+        match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
-                    // What it has accepted of the rule leads to machines, so all of it has to.
-                    self.change(|now| now.state.flip(&name, Side::Backend))?;
+                if matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither.
+                    let back = match side {
+                        Side::Waker => Side::Backend,
+                        Side::Backend => Side::Waker,
+                    };
+                    self.change(|now| now.state.flip(&name, back))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }

@@ -13,6 +13,7 @@ use envoy_types::pb::envoy::config::core::v3::{
 use envoy_types::pb::envoy::extensions::filters::http::ext_authz::v3::{
     CheckSettings, ExtAuthz, ExtAuthzPerRoute, ext_authz::Services, ext_authz_per_route::Override,
 };
+use envoy_types::pb::envoy::extensions::filters::http::on_demand::v3::{OnDemand, OnDemandCds};
 use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
     HttpFilter, LocalReplyConfig, ResponseMapper, http_filter,
 };
@@ -20,11 +21,13 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::Any;
 
 use super::super::view::Limits;
-use super::super::wire::{CONTROL, any, duration, grpc, inline, uint};
+use super::super::wire::{CONTROL, any, doorbell, duration, grpc, inline, uint};
 
 const FILTER: &str = "envoy.filters.http.ext_authz";
 /// Of the check's extensions, the one there is: the cluster the route leads to.
 pub const CLUSTER: &str = "cluster";
+/// A header of no request.
+pub const GONE: &str = "x-autostopping-held";
 /// What Envoy answers, before it is put into words, when nobody could be asked.
 const NOBODY_ASKED: u32 = 511;
 
@@ -46,6 +49,8 @@ pub fn filter(limits: &Limits) -> HttpFilter {
             status_on_error: Some(HttpStatus {
                 code: NOBODY_ASKED.cast_signed(),
             }),
+            // See `patience`.
+            clear_route_cache: true,
             services: Some(Services::GrpcService(GrpcService {
                 timeout: duration(limits.longest_hold),
                 target_specifier: grpc(CONTROL, None),
@@ -63,6 +68,24 @@ pub fn filter(limits: &Limits) -> HttpFilter {
                 ..Default::default()
             })),
             ..Default::default()
+        }))),
+        ..Default::default()
+    }
+}
+
+/// A cluster that Envoy has acknowledged may be a moment away from the thread that has the request: that is waited for. When
+/// it is there already, nothing must be waited for: of several requests that ask for it, Envoy would tell the first one alone.
+/// But a request remembers that there was none when it came, until its route is looked up again, in the table it came by. So
+/// who may go on has its route forgotten, for which Envoy wants a change of its headers ([`GONE`]).
+pub fn patience() -> HttpFilter {
+    HttpFilter {
+        name: "envoy.filters.http.on_demand".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(OnDemand {
+            odcds: Some(OnDemandCds {
+                source: doorbell(),
+                timeout: duration(Duration::from_secs(5)),
+                ..Default::default()
+            }),
         }))),
         ..Default::default()
     }

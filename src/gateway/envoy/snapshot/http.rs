@@ -113,7 +113,7 @@ fn ways<'a>(view: &'a View, listener: &'a HttpListener) -> impl Iterator<Item = 
 /// none of our business: slashes and escapes in its path.
 fn manager(edge: &Edge, listener: &HttpListener) -> HttpConnectionManager {
     let limits = &edge.limits;
-    let mut filters = vec![hold::filter(limits)];
+    let mut filters = vec![hold::filter(limits), hold::patience()];
     filters.push(HttpFilter {
         name: "envoy.filters.http.router".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(any(Router {
