@@ -10,10 +10,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
 use crate::clock::{self, SystemClock};
-use crate::compute::ec2::Ec2;
 use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
-use crate::compute::rds::Rds;
 use crate::config::Environment;
 use crate::config::proxy::ProxyConfig;
 use crate::drive::{Driver, Recent};
@@ -31,6 +29,7 @@ use super::front::Front;
 use super::judge::Court;
 use super::kernel::{Size, overlap_here};
 use super::records::{Records, target};
+
 use super::web;
 use super::worker::ProxyDriver;
 
@@ -93,12 +92,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        aws: aws.as_ref().map(|aws| {
-            Arc::new(OnAws {
-                ec2: Ec2::new(aws.ec2()),
-                rds: Rds::new(aws.rds()),
-            })
-        }),
+        aws: aws.as_ref().map(|aws| Arc::new(OnAws::new(aws))),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
@@ -235,7 +229,7 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
             () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
             _ = told.recv() => true,
         };
-        match desk.reload() {
+        match desk.reload().await {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),

@@ -10,7 +10,7 @@ mod judge;
 mod kernel;
 mod meter;
 mod prober;
-mod records;
+pub(crate) mod records;
 mod report;
 mod rule_files;
 mod state;

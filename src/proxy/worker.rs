@@ -119,7 +119,14 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             Err(_) => PAUSE,
         };
         match &looked {
-            Ok(record) => drop(tell.send_replace(Some(record.clone()))),
+            // A thousand may be listening, and most looks see nothing new.
+            Ok(record) => drop(tell.send_if_modified(|seen| {
+                let news = seen.as_ref() != Some(record);
+                if news {
+                    *seen = Some(record.clone());
+                }
+                news
+            })),
             Err(error) => tracing::warn!(rule = %name, %error, "the rule could not be looked at"),
         }
         for answer in answers {

@@ -19,9 +19,9 @@ impl Front {
         resources(&self.now(), rule)
     }
 
-    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
-    pub async fn find_tagged(&self) {
-        for rule in self.rules() {
+    /// Asks which machines the tag filters of these rules find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self, rules: &[ProxyRule]) {
+        for rule in rules {
             let filters = rule.resources.iter().filter_map(|wanted| match wanted {
                 Wanted::One(_) => None,
                 Wanted::Tagged(tags) => Some(tags),
@@ -68,6 +68,16 @@ impl Front {
                 known()
             }
         }
+    }
+
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> Vec<Tagged> {
+        self.now().state.last_tags().to_vec()
+    }
+
+    /// The machine that the proxy runs on, when it is one of EC2.
+    pub async fn machine(&self) -> Option<ResourceId> {
+        self.inner.compute.aws.as_ref()?.machine().await.cloned()
     }
 
     /// Checks all machines of a rule, each at all of its ports.

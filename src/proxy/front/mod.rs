@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::compute::kinds::Kinds;
+use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
@@ -175,11 +176,12 @@ impl Front {
         self.side(rule) == Side::Backend && self.generation(rule) == generation && self.is_sure(rule)
     }
 
-    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports.
+    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports. `last_tags` are
+    /// the tags by which machines are in use.
     ///
     /// # Errors
     /// When it cannot be remembered; then nothing is changed.
-    pub fn set_rules(&self, rules: Vec<ProxyRule>) -> Result<(), Fault> {
+    pub fn set_rules(&self, rules: Vec<ProxyRule>, last_tags: Vec<Tagged>) -> Result<(), Fault> {
         let rules: BTreeMap<_, _> = rules
             .into_iter()
             .map(|rule| (rule.name.clone(), Arc::new(rule)))
@@ -203,6 +205,7 @@ impl Front {
         let range = self.inner.config.port_range.clone();
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
+            now.state.note_last_tags(last_tags);
             now.rules = rules;
         })?;
         Ok(())
