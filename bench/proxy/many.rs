@@ -1,5 +1,6 @@
 //! A thousand rules: how long a flip takes, and what they weigh.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -106,10 +107,12 @@ fn listening(proxy: &Proxy) -> usize {
     let octets: Vec<u8> = proxy.place.address.split('.').flat_map(str::parse).collect();
     let address: String = octets.iter().rev().map(|octet| format!("{octet:02X}")).collect();
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("it can be read");
-    let listens = |line: &&str| {
+    let listens = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
-        let local = words.next().is_some_and(|local| local.starts_with(&address));
-        local && words.nth(1) == Some("0A")
+        let local = words.next().filter(|local| local.starts_with(&address))?.to_owned();
+        (words.nth(1) == Some("0A")).then_some(local)
     };
-    sockets.lines().filter(listens).count()
+    // Each thread of Envoy has a socket of its own.
+    let ports: BTreeSet<String> = sockets.lines().filter_map(listens).collect();
+    ports.len()
 }
