@@ -123,17 +123,23 @@ impl Front {
         all.into_iter().map(|(target, _)| target).collect()
     }
 
-    /// Takes machines out of the rotation, and back in, while their rule is awake.
+    /// Takes machines out of the rotation, and back in. Envoy has none of a rule that sleeps.
     fn note_health(&self, found: &[(TargetSeen, bool)]) {
         let mut now = self.now();
-        let before = now.unwell.clone();
-        for (target, well) in found {
-            match well {
-                true => now.unwell.remove(&target.resource),
-                false => now.unwell.insert(target.resource.clone()),
+        let mut changed = Vec::new();
+        for (TargetSeen { resource, .. }, well) in found {
+            let is_new = match well {
+                true => now.unwell.remove(resource),
+                false => now.unwell.insert(resource.clone()),
             };
+            if is_new {
+                changed.push(resource);
+            }
         }
-        if now.unwell != before {
+        let is_in_envoy = |rule: &ProxyRule| {
+            now.state.side(&rule.name) == Side::Backend && resources(&now, rule).iter().any(|id| changed.contains(&id))
+        };
+        if !changed.is_empty() && now.rules.values().any(|rule| is_in_envoy(rule)) {
             self.publish(&now);
         }
     }

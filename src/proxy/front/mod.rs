@@ -20,6 +20,7 @@ use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{ResourceId, RouteId, RuleName, Side};
+use crate::domain::table::RouteTable;
 use crate::gateway::envoy::{Certificate, NotAcked, Plane, Version};
 use crate::ledger::folder::Folder;
 
@@ -67,6 +68,8 @@ struct Now {
     unwell: BTreeSet<ResourceId>,
     /// Rules of which nobody knows where Envoy leads: it has not acknowledged their last flip, maybe one of an earlier daemon.
     unsure: BTreeSet<RuleName>,
+    /// As the core read it last.
+    last_read: Option<RouteTable>,
 }
 
 impl Front {
