@@ -5,10 +5,11 @@ mod proxy_support;
 
 use std::net::Ipv4Addr;
 
+use proxy_support::names::Names;
 use proxy_support::*;
 use proxymanager::domain::rule::{RuleName, Side};
 use proxymanager::gateway::envoy::{AccessKind, Host, HttpListener, NotAcked, Ring, admin};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 fn ring(rule: &str, generation: u64) -> Ring {
@@ -320,6 +321,34 @@ async fn a_shared_port_that_is_taken_is_no_concern_of_a_rule_without_it() {
     let answer = within("an answer", rig.plane.settled_for(&shop.name)).await;
     answer.expect("not this one's problem");
     expect(&mut connect(port.at).await, b"hello\n").await;
+}
+
+/// Load reports count what is open at the addresses of today alone (seen with strict and with logical DNS).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_counted_also_after_the_name_has_another_address() {
+    let port = port();
+    let first = machine_at([127, 0, 0, 1], 0, b"first\n").await;
+    machine_at([127, 0, 0, 2], first.port(), b"second\n").await;
+    let names = Names::new([127, 0, 0, 1]).await;
+    let mut orders = rule("orders", 1, Side::Backend);
+    orders.tcp = vec![tcp(&port, first)];
+    orders.endpoints[0].host = Host::Name("orders.test".to_owned());
+    let rig = Rig::with_names(&rules(&[orders.clone()]), &names).await;
+    let mut quiet = connect(port.at).await;
+    expect(&mut quiet, b"first\n").await;
+    names.change([127, 0, 0, 2]);
+    until("the other address is in use", async || {
+        let mut news = [0; 6];
+        connect(port.at).await.read_exact(&mut news).await.is_ok() && news == *b"second"
+    })
+    .await;
+    let active = async || admin::active(&rig.admin()).await.expect("counts");
+    until("only the quiet one is left", async || {
+        active().await.get(&orders.name) == Some(&1)
+    })
+    .await;
+    drop(quiet);
+    until("none is left", async || active().await.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

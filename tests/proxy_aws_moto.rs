@@ -557,6 +557,15 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
         ("SecurityGroupId.1", &group),
     ];
     let instance = ResourceId(first(&api.ec2("RunInstances", &launch), "instanceId"));
+    let tag = [
+        ("TagSpecification.1.ResourceType", "instance"),
+        ("TagSpecification.1.Tag.1.Key", "autostopping:managed"),
+        ("TagSpecification.1.Tag.1.Value", "true"),
+    ];
+    let tagged = first(
+        &api.ec2("RunInstances", &[&launch[..], &tag[..]].concat()),
+        "instanceId",
+    );
     let (chain, key) = pair();
     for (name, value) in [("chain", &chain), ("key", &key)] {
         api.json(
@@ -580,10 +589,20 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
     let config = ProxyConfig::read(Path::new("/etc/proxymanager/config.toml"), &text).unwrap();
     let status = serde_json::json!({
         "errors": [], "rejections": [],
-        "rules": [{
-            "rule": "shell", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"], "problems": [],
-            "ports": [{ "port": open_port, "listen": null }, { "port": closed, "listen": null }],
-        }],
+        "rules": [
+            {
+                "rule": "shell", "phase": "awake", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"],
+                "sites": [{ "port": open_port }], "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "new", "phase": "checking", "awake": false, "resources": ["program:new"], "hosts": [], "sites": [],
+                "ports": [{ "port": closed, "listen": null }], "problems": [],
+            },
+            {
+                "rule": "machines", "phase": "asleep", "awake": false, "resources": [instance.0, tagged, "i-00000000"], "hosts": [],
+                "sites": [], "ports": [{ "port": 22, "listen": null }], "problems": [],
+            },
+        ],
     });
     let places = Places {
         systemctl: "/nonexistent".into(),
@@ -614,8 +633,19 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .any(|rule| rule.group == group && (rule.first, rule.last) == (443, 443)),
         "{ingress:?}"
     );
-    let reached: Vec<_> = facts.targets.iter().map(|target| target.reach.clone()).collect();
-    assert_eq!(reached, [Reach::Connected, Reach::Refused]);
+    let each = facts.targets.iter();
+    let reached: BTreeSet<_> = each
+        .map(|target| (target.rule.clone(), target.port, target.reach == Reach::Connected))
+        .collect();
+    let up: BTreeSet<_> = [
+        ("shell", open_port, Reach::Connected),
+        ("shell", closed, Reach::Refused),
+        ("new", closed, Reach::Refused),
+    ]
+    .map(|(rule, port, reach)| (rule.to_owned(), port, reach == Reach::Connected))
+    .into();
+    assert_eq!(reached, up);
+    assert_eq!((facts.untagged.as_slice(), facts.forbidden.len()), (&[instance][..], 0));
     assert!(
         facts.certificates[0]
             .read
@@ -623,7 +653,16 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .is_ok_and(|(names, days)| names == &["dev.example.com"] && *days > 1000)
     );
     let codes: Vec<_> = findings(&facts).iter().map(|finding| finding.code).collect();
-    assert_eq!(codes, ["clients-kept-out", "still-booting-or-closed"]);
+    assert_eq!(
+        codes,
+        [
+            "no-handshake",
+            "managed-tag-missing",
+            "clients-kept-out",
+            "target-closed",
+            "still-booting"
+        ]
+    );
 }
 
 fn path(id: &str) -> String {

@@ -180,6 +180,22 @@ fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
     ] {
         assert_eq!(shown(&place, host), certificate, "{host:?}");
     }
+    // What the doctor sees of it, with nobody woken.
+    let output = place.run(&["--output", "json", "doctor", "--proxy"]);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = found["findings"].as_array().unwrap();
+    // The machine of the test has its own clock and services.
+    let of_hosts: Vec<_> = found
+        .iter()
+        .filter(|finding| finding["code"] != "service-down" && finding["code"] != "clock")
+        .map(|finding| (&finding["code"], &finding["of"]))
+        .collect();
+    assert_eq!(
+        of_hosts,
+        [(&"host-without-certificate".into(), &"c.test".into())],
+        "{found:?}"
+    );
+    assert_eq!(place.status("site")["phase"], "asleep");
     // It sleeps, and a program's request is held until the site answers it.
     let of = "%{http_code} %{http_version} %{ssl_verify_result}";
     assert_eq!(curl(&place, "https://b.test:8443/", of), "200 2 0");

@@ -24,14 +24,28 @@ use report::Report;
 const ROUNDS: usize = 20;
 
 fn main() {
-    let told = std::env::args().find_map(|word| word.strip_prefix("rounds=")?.parse().ok());
+    let told =
+        |key: &str| std::env::args().find_map(|word| Some(word.strip_prefix(key)?.strip_prefix('=')?.to_owned()));
+    let rounds = told("rounds").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
+    // `only=awake`, `only=held` or `only=many` is for trying things: nothing is written.
+    let only = told("only");
+    let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
     pins::generators();
     let mut report = Report::default();
-    awake::measure(told.unwrap_or(ROUNDS), &mut report);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be made");
-    runtime.block_on(held::measure(&mut report));
-    runtime.block_on(many::measure(&mut report));
+    if wanted("awake") {
+        awake::measure(rounds, &mut report);
+    }
+    if wanted("held") {
+        runtime.block_on(held::measure(&mut report));
+    }
+    if wanted("many") {
+        many::measure(&mut report);
+    }
+    if only.is_some() {
+        return;
+    }
     report.save(
         "The proxy",
         "Written by `make bench-proxy`, which repeats all of it: the release build of the daemon and Envoy 1.40, on loopback. \

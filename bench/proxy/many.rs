@@ -11,7 +11,7 @@ use crate::traffic;
 /// Flips of each kind.
 const FLIPS: usize = 20;
 
-pub async fn measure(report: &mut Report) {
+pub fn measure(report: &mut Report) {
     report.section(
         "A thousand rules",
         &format!(

@@ -218,7 +218,10 @@ fn key(pem: &str) -> Result<std::sync::Arc<dyn rustls::sign::SigningKey>, Certif
 }
 
 /// Names, begin and end of a certificate.
-fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn described(certificate: &CertificateDer<'_>) -> Result<(Vec<String>, Timestamp, Timestamp), String> {
     let (_, read) = x509_parser::parse_x509_certificate(certificate).map_err(|error| error.to_string())?;
     let time = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).map_err(|e| e.to_string());
     let validity = read.validity();

@@ -1,6 +1,7 @@
 //! What is wrong with the machine of a proxy, or soon will be: findings from facts. `gather` is the only part that asks.
 
 mod gather;
+mod handshake;
 #[cfg(test)]
 mod tests;
 
@@ -9,8 +10,10 @@ use std::collections::BTreeSet;
 pub use gather::{Places, gather};
 
 use super::{Finding, Severity, Unseen, system};
-use crate::config::certificate::SOON;
+use crate::config::certificate::{SOON, covers};
+use crate::config::tags::MANAGED;
 use crate::domain::account::Ingress;
+use crate::domain::fault::Fault;
 use crate::domain::rule::ResourceId;
 
 /// Everything that was asked, as far as it was answered.
@@ -25,6 +28,12 @@ pub struct ProxyFacts {
     pub ingress: Option<Vec<Ingress>>,
     pub targets: Vec<Target>,
     pub certificates: Vec<Pair>,
+    /// What clients of each host are shown.
+    pub shown: Vec<Shown>,
+    /// Machines and databases without the tag by which the role may start and stop them.
+    pub untagged: Vec<ResourceId>,
+    /// Machines that whoever runs this may not start or stop, with AWS's words.
+    pub forbidden: Vec<(ResourceId, Fault)>,
     /// The hosts of the rules.
     pub hosts: BTreeSet<String>,
     /// Whether the clock follows a time server; none when nobody says.
@@ -43,7 +52,7 @@ pub struct Service {
     pub state: String,
 }
 
-/// A port of an awake rule's machine, tried from here. One that sleeps is not tried.
+/// A port of a machine of a rule that is awake or on its way, tried from here. One that sleeps is not tried.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub rule: String,
@@ -51,6 +60,8 @@ pub struct Target {
     /// None when it has none.
     pub address: Option<String>,
     pub port: u16,
+    /// Whether it was just started.
+    pub waking: bool,
     pub reach: Reach,
 }
 
@@ -74,6 +85,15 @@ pub struct Pair {
     pub read: Result<(Vec<String>, i64), String>,
 }
 
+/// What a client of a host is shown at a port for HTTPS.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub host: String,
+    pub port: u16,
+    /// What the certificate is for and for how many more days; or why there is none.
+    pub read: Result<(Vec<String>, i64), String>,
+}
+
 /// Everything that is wrong, what matters most first.
 pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     let mut found = system::unanswered(&facts.unseen);
@@ -81,7 +101,8 @@ pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     found.extend(ports(facts));
     found.extend(facts.targets.iter().filter_map(target));
     found.extend(facts.certificates.iter().filter_map(certificate));
-    found.extend(uncovered(facts));
+    found.extend(facts.shown.iter().filter_map(shown));
+    found.extend(rights(facts));
     found.extend(clock(facts.clock));
     found.extend(facts.complaints.iter().map(|what| {
         let fix = "mend the rule file or the tag; what was good before stays in force".to_owned();
@@ -143,6 +164,7 @@ fn target(target: &Target) -> Option<Finding> {
         resource,
         address,
         port,
+        waking,
         reach,
     } = target;
     let Some(address) = address else {
@@ -152,13 +174,19 @@ fn target(target: &Target) -> Option<Finding> {
     };
     let (severity, code, what, fix) = match reach {
         Reach::Connected => return None,
-        Reach::Refused => (
+        Reach::Refused | Reach::Silent if *waking => (
             Severity::Warning,
-            "still-booting-or-closed",
-            format!("{resource} answers at {address}, but nothing listens on port {port}"),
+            "still-booting",
+            format!("{resource} was started and does not answer at {address} on port {port} yet"),
+            "wait; when the rule gives up, run this again".to_owned(),
+        ),
+        Reach::Refused => (
+            Severity::Error,
+            "target-closed",
+            format!("{resource} answers at {address}, but nothing listens on port {port} any more"),
             format!(
-                "the network is right. If it was just started, wait; else start its service, or correct the rule's port \
-                 (on the machine: `ss -ltn sport = :{port}`; it has to listen on {address}, not on loopback alone)"
+                "the network is right: start its service, or correct the rule's port (on the machine: `ss -ltn sport = :{port}`; \
+                 it has to listen on {address}, not on loopback alone)"
             ),
         ),
         Reach::Silent => (
@@ -199,23 +227,56 @@ fn certificate(pair: &Pair) -> Option<Finding> {
     }
 }
 
-/// Hosts that no certificate is for, where there are certificates at all.
-fn uncovered(facts: &ProxyFacts) -> Vec<Finding> {
-    let read = facts.certificates.iter().filter_map(|pair| pair.read.as_ref().ok());
-    let names: Vec<String> = read.flat_map(|(names, _)| names.clone()).collect();
-    if names.is_empty() {
-        return Vec::new();
+fn shown(shown: &Shown) -> Option<Finding> {
+    let Shown { host, port, read } = shown;
+    match read {
+        Err(why) => {
+            let what = format!("a client of https://{host} on port {port} comes to no certificate: {why}");
+            let fix = "see `journalctl -u proxymanager-envoy -n 50`, and what else is found here".to_owned();
+            Some(Finding::new(Severity::Error, "no-handshake", host, what, fix))
+        }
+        Ok((names, _)) if !names.iter().any(|name| covers(name, host)) => {
+            let names = names.join(", ");
+            let what =
+                format!("clients of {host} are shown the certificate for {names}, so browsers warn before its page");
+            let fix = format!("get a certificate that has {host} or a star for its domain among its names");
+            Some(Finding::new(
+                Severity::Warning,
+                "host-without-certificate",
+                host,
+                what,
+                fix,
+            ))
+        }
+        Ok((names, days)) if *days < 0 => {
+            let names = names.join(", ");
+            let what = format!("clients of {host} are shown the certificate for {names}, which has expired");
+            let fix =
+                "renew it, and put the new one into the same secret or file; it is loaded without a restart".to_owned();
+            Some(Finding::new(Severity::Error, "expired-in-use", host, what, fix))
+        }
+        Ok(_) => None,
     }
-    let bare = facts
-        .hosts
-        .iter()
-        .filter(|host| !names.iter().any(|name| crate::config::certificate::covers(name, host)));
-    let one = |host: &String| {
-        let what = format!("no certificate is for {host}, so browsers warn before its page");
-        let fix = format!("get a certificate that has {host} or a star for its domain among its names");
-        Finding::new(Severity::Warning, "host-without-certificate", host, what, fix)
-    };
-    bare.map(one).collect()
+}
+
+fn rights(facts: &ProxyFacts) -> Vec<Finding> {
+    let untagged = facts.untagged.iter().map(|id| {
+        let what = format!(
+            "{id} has no tag {MANAGED} = true, without which the template's role may neither start nor stop it"
+        );
+        let fix = match id.0.starts_with("i-") {
+            true => format!("`aws ec2 create-tags --resources {id} --tags Key={MANAGED},Value=true`"),
+            false => format!("`aws rds add-tags-to-resource --resource-name ARN --tags Key={MANAGED},Value=true`"),
+        };
+        Finding::new(Severity::Error, "managed-tag-missing", &id.0, what, fix)
+    });
+    let forbidden = facts.forbidden.iter().filter(|(id, _)| !facts.untagged.contains(id));
+    let forbidden = forbidden.map(|(id, fault)| {
+        let what = format!("{} of {id} would be refused: {}", fault.operation, fault.message);
+        let fix = format!("allow {} on it to the role of this machine", fault.operation);
+        Finding::new(Severity::Error, "may-not-start-or-stop", &id.0, what, fix)
+    });
+    untagged.chain(forbidden).collect()
 }
 
 fn clock(synchronised: Option<bool>) -> Option<Finding> {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::activity::{Activity, Backend, Burden, Counted, MINUTE, Question, burden, ceiling, floor};
+use super::activity::{Activity, Backend, Burden, Counted, Question, burden, ceiling, floor};
 use super::look::Look;
 use super::phase::Phase;
 use super::record::{Attempt, Record};
@@ -121,7 +121,7 @@ impl Look<'_> {
                 self.weigh(question, activity);
             }
             Err(fault) => {
-                self.fail(Attempt::Count, MINUTE, fault.sentence());
+                self.fail(Attempt::Count, self.rule.policy.metrics_period, fault.sentence());
                 self.record.kept_by = Some(format!("the metrics cannot be read: {}", fault.sentence()));
             }
         }

@@ -11,7 +11,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::discovered::{Here, Tagged, discovered};
 use crate::domain::record::Record;
 use crate::domain::rule::{ResourceId, RuleName, Side};
-use crate::domain::seen::Stimulus;
+use crate::domain::seen::{Stimulus, Wanted};
 use crate::gateway::envoy::{Access, Ring};
 use crate::ledger::Ledger;
 use crate::rules::Managed;
@@ -22,6 +22,8 @@ use super::worker::{ProxyDriver, Worker};
 
 /// How long a start waits for Envoy at most, and some more.
 const STAFFED: Duration = Duration::from_secs(20);
+/// Who waits for what cannot be woken is let go after this: each time costs a write and another listener.
+const LET_GO: Duration = Duration::from_secs(2);
 /// Before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -235,9 +237,23 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         tokio::time::timeout(STAFFED, there).await.ok().flatten()
     }
 
-    /// Wakes a rule for somebody who waits at this generation of it, and ends when Envoy leads there; false when it never will.
+    /// Says to a rule's task that somebody asks for it.
+    ///
+    /// # Errors
+    /// A sentence when it could not be noted.
+    pub async fn ask_for(&self, worker: &Worker, name: &RuleName, who: &str) -> Result<(), String> {
+        let record = worker.look(Stimulus::Request { who: who.to_owned() }).await?;
+        // What was last seen may be from before somebody took the rule away and brought it back.
+        if record.snapshot.switched && self.front.side(name) == Side::Waker {
+            worker.look(Stimulus::StateChange).await?;
+        }
+        Ok(())
+    }
+
+    /// Wakes a rule for somebody who waits at this generation of it, and ends when Envoy leads there; false when it is not to
+    /// be, or no more.
     pub async fn wake(&self, worker: &Worker, name: &RuleName, generation: u64, who: &str) -> bool {
-        while let Err(error) = worker.look(Stimulus::Request { who: who.to_owned() }).await {
+        while let Err(error) = self.ask_for(worker, name, who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
             tokio::time::sleep(PAUSE).await;
         }
@@ -248,7 +264,8 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             if self.front.leads_to_backend(name, generation) {
                 return true;
             }
-            if self.front.generation(name) != generation {
+            let wanted = seen.borrow().as_ref().map(|record| record.wanted);
+            if self.front.generation(name) != generation || wanted == Some(Wanted::Asleep) {
                 return false;
             }
             let there = tokio::select! {
@@ -291,6 +308,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         let Some(rule) = self.front.rule(&name).filter(|_| waits()) else {
             return;
         };
+        let began = tokio::time::Instant::now();
         let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
         let woken = async {
             let Some(worker) = self.worker_soon(&name).await else {
@@ -308,9 +326,11 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         if tokio::time::timeout(rule.wake_timeout, woken).await == Ok(true) {
             return;
         }
+        // Who is let go may come again at once.
+        tokio::time::sleep_until(began + LET_GO).await;
         // At this generation Envoy rings no more, so it must not stay.
         while waits() {
-            tracing::warn!(rule = %name, "not awake in time: those who waited are let go");
+            tracing::warn!(rule = %name, "not to be woken, or not in time: those who waited are let go");
             if let Err(fault) = self.front.give_up(&name, generation) {
                 tracing::warn!(rule = %name, %fault, "their wait could not be ended; trying again");
                 tokio::time::sleep(PAUSE).await;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use askama::Template;
 use serde::Serialize;
 
+use crate::config::proxy_rules::HttpRoute;
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::{RuleName, Side};
@@ -58,8 +59,18 @@ pub struct RuleReport {
     pub problems: Vec<String>,
     pub resources: Vec<String>,
     pub hosts: Vec<String>,
+    pub sites: Vec<SiteReport>,
     pub ports: Vec<PortReport>,
     pub awake: bool,
+}
+
+/// A way in by HTTP.
+#[derive(Debug, Serialize)]
+pub struct SiteReport {
+    pub hosts: Vec<String>,
+    pub path: String,
+    /// Of the machine.
+    pub port: u16,
 }
 
 /// A way in by TCP.
@@ -70,6 +81,16 @@ pub struct PortReport {
     /// Of the proxy; none when the range is used up.
     pub listen: Option<u16>,
     pub protocol: &'static str,
+}
+
+impl SiteReport {
+    fn of(way: &HttpRoute) -> Self {
+        SiteReport {
+            hosts: way.hosts.clone(),
+            path: way.path.clone(),
+            port: way.port,
+        }
+    }
 }
 
 impl Report {
@@ -102,6 +123,7 @@ impl Report {
                 problems: problems(desk, &rule.name, record),
                 resources: desk.front.resources(rule).into_iter().map(|id| id.0).collect(),
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
+                sites: rule.http.iter().map(SiteReport::of).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
                 awake: desk.front.side(&rule.name) == Side::Backend,
             }

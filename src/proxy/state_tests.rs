@@ -142,3 +142,17 @@ proptest! {
         }
     }
 }
+
+/// Red when only what files say was remembered: a start without AWS lost the rules of tags.
+#[test]
+fn what_opted_itself_in_is_remembered() {
+    let mut state = State::default();
+    let tagged = Tagged {
+        id: ResourceId("i-1".to_owned()),
+        tags: BTreeMap::from([("autostopping:idle".to_owned(), "1h".to_owned())]),
+        port: None,
+        cluster: None,
+    };
+    state.note_discovered(vec![tagged.clone()]);
+    assert_eq!(State::read(&state.written()).unwrap().discovered(), [tagged]);
+}

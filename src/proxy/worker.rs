@@ -81,27 +81,37 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     tell: watch::Sender<Option<Record>>,
 ) {
     let mut pause = Duration::ZERO;
+    let mut first = None;
     loop {
         let unsure = !driver.gateway.is_sure(&name);
-        let wish = tokio::select! {
-            wish = wanted.recv() => match wish {
-                Some(wish) => Some(wish),
-                None => return,
+        let wish = match first.take() {
+            Some(wish) => Some(wish),
+            None => tokio::select! {
+                wish = wanted.recv() => match wish {
+                    Some(wish) => Some(wish),
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => None,
+                () = driver.gateway.sure(&name), if unsure => None,
             },
-            () = tokio::time::sleep(pause) => None,
-            () = driver.gateway.sure(&name), if unsure => None,
         };
-        let (stimulus, effort, answer) = match wish {
-            // Whoever comes while it is wanted already learns nothing new by a look of his own.
+        let mut answers = Vec::new();
+        let (stimulus, effort) = match wish {
             Some(Wish { stimulus, answer }) => {
-                let effort = if matches!(stimulus, Stimulus::Request { .. }) {
-                    Effort::Snapshot
-                } else {
-                    Effort::Fresh
-                };
-                (stimulus, effort, Some(answer))
+                answers.push(answer);
+                match stimulus {
+                    // A thousand who come at once are one look: each look is written to the disk.
+                    Stimulus::Request { .. } => {
+                        first = gather(&mut wanted, &mut answers);
+                        // Whoever comes while it is wanted already learns nothing new by a look of his own.
+                        (stimulus, Effort::Snapshot)
+                    }
+                    Stimulus::Tick | Stimulus::StateChange | Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => {
+                        (stimulus, Effort::Fresh)
+                    }
+                }
             }
-            None => (Stimulus::Tick, Effort::Sweep, None),
+            None => (Stimulus::Tick, Effort::Sweep),
         };
         let looked = look(&driver, &name, &stimulus, effort).await;
         pause = match &looked {
@@ -112,10 +122,26 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             Ok(record) => drop(tell.send_replace(Some(record.clone()))),
             Err(error) => tracing::warn!(rule = %name, %error, "the rule could not be looked at"),
         }
-        if let Some(answer) = answer {
-            let _ = answer.send(looked);
+        for answer in answers {
+            let _ = answer.send(looked.clone());
         }
     }
+}
+
+/// Takes the requests that have come meanwhile, and returns what comes after them.
+fn gather(
+    wanted: &mut mpsc::UnboundedReceiver<Wish>,
+    answers: &mut Vec<oneshot::Sender<Result<Record, String>>>,
+) -> Option<Wish> {
+    while let Ok(wish) = wanted.try_recv() {
+        match wish.stimulus {
+            Stimulus::Request { .. } => answers.push(wish.answer),
+            Stimulus::Tick | Stimulus::StateChange | Stimulus::Command { .. } | Stimulus::KeepAwake { .. } => {
+                return Some(wish);
+            }
+        }
+    }
+    None
 }
 
 async fn look<L: Ledger>(

@@ -4,6 +4,7 @@
 mod machines;
 mod session;
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -269,33 +270,36 @@ describeDelay = "0s"
         Service(child.unwrap())
     }
 
-    /// A gauge or counter of Envoy's.
+    /// A gauge or counter of Envoy's, or the sum of those whose names fit.
     pub fn of_envoy(&self, name: &str) -> u64 {
         let mut stream = UnixStream::connect(self.path("envoy-admin.sock")).unwrap();
         let request = format!("GET /stats?filter=^{name}$ HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let line = answer.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")));
-        line.map_or(0, |value| value.parse().unwrap())
+        let lines = answer.lines().filter_map(|line| line.rsplit_once(": "));
+        // Headers of the answer are no statistics.
+        let values = lines.filter(|(name, _)| name.contains('.'));
+        values.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 
-    /// Ends the programs of a daemon that left them running.
-    fn end_programs(&self) {
+    /// The process groups of the programs that the daemon has started, whether or not they have ended since.
+    pub fn programs(&self) -> Vec<i32> {
         let Ok(text) = std::fs::read(self.path("state/programs.json")) else {
-            return;
+            return Vec::new();
         };
-        let running: Value = serde_json::from_slice(&text).unwrap();
-        for one in running.as_object().into_iter().flatten() {
-            let group = i32::try_from(one.1["group"].as_i64().unwrap()).unwrap();
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-        }
+        let running: BTreeMap<String, Value> = serde_json::from_slice(&text).unwrap();
+        let group = |one: &Value| i32::try_from(one["group"].as_i64().unwrap()).unwrap();
+        running.values().map(group).collect()
     }
 }
 
+/// No program outlives its test, however that ends.
 impl Drop for Place {
     fn drop(&mut self) {
-        self.end_programs();
+        for group in self.programs() {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
 }
 

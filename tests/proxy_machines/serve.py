@@ -4,6 +4,7 @@
 import selectors
 import socket
 import sys
+import time
 
 
 def echo(port):
@@ -26,6 +27,13 @@ def echo(port):
             if not said:
                 ready.unregister(key.fileobj)
                 key.fileobj.close()
+
+
+def shy(port):
+    """Accepts one connection, the daemon's check, and then none for a moment."""
+    with socket.create_server(("127.0.0.1", port)) as listener:
+        listener.accept()
+    time.sleep(0.1)
 
 
 def websocket(port):
@@ -63,4 +71,4 @@ def grpc(port):
     server.wait_for_termination()
 
 
-{"echo": echo, "websocket": websocket, "grpc": grpc}[sys.argv[1]](int(sys.argv[2]))
+{"echo": echo, "shy": shy, "websocket": websocket, "grpc": grpc}[sys.argv[1]](int(sys.argv[2]))

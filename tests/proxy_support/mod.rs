@@ -1,9 +1,14 @@
 //! Envoy, the control plane in this process, and machines that are tasks of the test.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub mod names;
 pub mod web;
 
+use names::Names;
+
+use std::fs::Permissions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +20,7 @@ use proxymanager::gateway::envoy::{
     CheckedRequest, Endpoint, Host, HttpWay, Judge, NotAcked, Places, Plane, Ring, RuleView, Signals, TcpWay, Upstream,
     Verdict, Version, View,
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -93,7 +99,7 @@ async fn begin(xds: &Path, usage: SocketAddr) -> std::io::Result<Begun> {
     Ok((plane, signals, cases))
 }
 
-async fn envoy(folder: &Path, usage: SocketAddr, prefix: &str) -> Envoy {
+async fn envoy(program: &Path, folder: &Path, usage: SocketAddr, prefix: &str) -> Envoy {
     let bootstrap = Bootstrap {
         xds: folder.join("xds.sock"),
         usage,
@@ -103,19 +109,46 @@ async fn envoy(folder: &Path, usage: SocketAddr, prefix: &str) -> Envoy {
         max_connections: 20_000,
     };
     let file = folder.join(format!("{prefix}envoy.json"));
-    Envoy::start(&program(), &bootstrap, &file, DRAIN).await.expect("Envoy")
+    Envoy::start(program, &bootstrap, &file, DRAIN).await.expect("Envoy")
 }
 
 impl Rig {
     /// With Envoy connected and this view in use.
     pub async fn new(view: &View) -> Rig {
+        Rig::start(view, tempfile::tempdir().expect("a folder"), &program()).await
+    }
+
+    /// As `new`, and Envoy asks this server for names.
+    pub async fn with_names(view: &View, names: &Names) -> Rig {
         let folder = tempfile::tempdir().expect("a folder");
+        let resolver = json!({"typed_dns_resolver_config": {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [{"socket_address": {
+                    "protocol": "UDP",
+                    "address": names.at.ip().to_string(),
+                    "port_value": names.at.port(),
+                }}],
+            },
+        }});
+        let (path, envoy) = (folder.path().join("envoy"), program());
+        let script = format!(
+            "#!/bin/sh\nexec {} \"$@\" --config-yaml '{resolver}'\n",
+            envoy.display()
+        );
+        std::fs::write(&path, script).expect("written");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("a program");
+        Rig::start(view, folder, &path).await
+    }
+
+    async fn start(view: &View, folder: tempfile::TempDir, program: &Path) -> Rig {
         let usage = port();
         let (plane, signals, cases) = begin(&folder.path().join("xds.sock"), usage.at)
             .await
             .expect("the sockets");
         plane.publish(view);
-        let envoy = envoy(folder.path(), plane.usage_address(), "").await;
+        let envoy = envoy(program, folder.path(), plane.usage_address(), "").await;
         let mut rig = Rig {
             folder,
             plane,
@@ -131,7 +164,7 @@ impl Rig {
 
     /// One more at the same sockets.
     pub async fn another_envoy(&self) -> Envoy {
-        envoy(self.folder.path(), self.plane.usage_address(), "another-").await
+        envoy(&program(), self.folder.path(), self.plane.usage_address(), "another-").await
     }
 
     pub fn admin(&self) -> PathBuf {
@@ -260,25 +293,42 @@ pub fn rules(rules: &[RuleView]) -> View {
     }
 }
 
-/// A machine: each of its connections is given to `serve`.
-pub async fn machine<F, Serving>(serve: F) -> SocketAddr
+/// A machine: each of its connections is given to `each`.
+pub async fn machine<F, Serving>(each: F) -> SocketAddr
 where
     F: Fn(TcpStream) -> Serving + Send + Sync + 'static,
     Serving: Future<Output = std::io::Result<()>> + Send + 'static,
 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+    serve(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port"), each)
+}
+
+fn serve<F, Serving>(listener: TcpListener, each: F) -> SocketAddr
+where
+    F: Fn(TcpStream) -> Serving + Send + Sync + 'static,
+    Serving: Future<Output = std::io::Result<()>> + Send + 'static,
+{
     let at = listener.local_addr().expect("an address");
-    let serve = Arc::new(serve);
+    let each = Arc::new(each);
     tokio::spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else {
                 return;
             };
-            let serve = Arc::clone(&serve);
-            tokio::spawn(async move { serve(stream).await });
+            let each = Arc::clone(&each);
+            tokio::spawn(async move { each(stream).await });
         }
     });
     at
+}
+
+/// As `machine`, at this address; it greets, and ends when the other end does.
+pub async fn machine_at(address: [u8; 4], port: u16, greeting: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::from(address), port)).await;
+    let listener = listener.expect("a port");
+    serve(listener, move |mut stream| async move {
+        stream.write_all(greeting).await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(|_| ())
+    })
 }
 
 /// It greets, as SSH servers do, and then says everything again.

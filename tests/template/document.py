@@ -11,6 +11,7 @@ PSEUDO = {
     "AWS::Region": "us-east-1",
     "AWS::AccountId": "123456789012",
     "AWS::StackName": "autostopping",
+    "AWS::URLSuffix": "amazonaws.com",
 }
 
 

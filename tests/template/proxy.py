@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
-"""Parameters of proxy.yaml that contradict each other are refused with a sentence; what the machine runs at its first start is
+"""Parameters of proxy.yaml that contradict each other are refused with a sentence; what the machine runs at its starts is
 a shell script without a mistake of syntax that installs nothing unchecked, and writes a configuration that the daemon reads."""
 
+import email
 import re
 import subprocess
 import sys
 import tomllib
 
+import yaml
 from document import ROOT, Template
 
 PROXY = {"VpcId": "vpc-0a", "SubnetId": "subnet-0a", "DaemonUrl": "s3://mirror/proxy.tar.gz", "DaemonSha256": "0" * 64}
 OPEN = {**PROXY, "ClientCidr": "10.0.0.0/8"}
 SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:dev/tls-AbCdEf"
+MORE = f"{SECRET}2,{SECRET}3"
 ZONE = {"HostedZoneId": "Z123", "DomainName": "dev.example.com"}
 
 ACCEPTED = [
@@ -19,6 +22,7 @@ ACCEPTED = [
     {**PROXY, "SecurityGroupIds": "sg-0a,sg-0b"},
     {**OPEN, **ZONE, "Placement": "public", "CertificateSecretArn": SECRET},
     {**OPEN, "CertificateSecretArn": SECRET, "KeySecretArn": SECRET.replace("tls", "key"), "System": "ubuntu"},
+    {**OPEN, **ZONE, "CertificateSecretArn": SECRET, "MoreCertificateSecretArns": MORE, "RedirectToHttps": "true"},
     {**OPEN, "Ports": "80,443,2222", "MirrorBucket": "mirror", "EnvoyUrl": "s3://mirror/envoy"},
 ]
 REFUSED = [
@@ -26,6 +30,8 @@ REFUSED = [
     ({**OPEN, "SecurityGroupIds": "sg-0a"}, "SecurityGroupIds contradicts ClientCidr"),
     ({**OPEN, "HostedZoneId": "Z123"}, "HostedZoneId needs DomainName"),
     ({**OPEN, "KeySecretArn": SECRET}, "KeySecretArn needs CertificateSecretArn"),
+    ({**OPEN, "MoreCertificateSecretArns": MORE}, "MoreCertificateSecretArns needs CertificateSecretArn"),
+    ({**OPEN, "RedirectToHttps": "true"}, "RedirectToHttps needs CertificateSecretArn"),
     ({**OPEN, "DaemonUrl": "http://example.com/proxy.tar.gz"}, "https://... or s3://"),
     ({**OPEN, "DaemonUrl": "https://example.com/x'; reboot; '"}, "https://... or s3://"),
     ({**OPEN, "AccountId": 'x" y = "'}, "letters, digits"),
@@ -33,25 +39,65 @@ REFUSED = [
 ]
 
 
-def user_data(given):
+def of(given, name, *path):
+    """What is written at a place of a resource, worked out."""
     template = Template(given, "proxy.yaml")
-    return template.value(template.document["Resources"]["Proxy"]["Properties"]["UserData"]["Fn::Base64"])
+    node = template.document["Resources"][name]["Properties"]
+    for key in path:
+        node = node[key]
+    return template.value(node)
+
+
+def script_of(given):
+    """The shell script in what cloud-init is given, which says too that it is to run at each start."""
+    data = of(given, "Proxy", "UserData", "Fn::Base64")
+    config, script = email.message_from_string(data).get_payload()
+    assert yaml.safe_load(config.get_payload()) == {"cloud_final_modules": [["scripts-user", "always"]]}
+    assert script.get_content_type() == "text/x-shellscript"
+    return script.get_payload()
+
+
+def role_is_narrow(given):
+    """The named secrets and machines with the tag; what cannot be narrowed down only looks."""
+    policies = of(given, "Role", "Policies")
+    secrets = {value for key, value in given.items() if key.endswith("SecretArn")}
+    secrets.update(given.get("MoreCertificateSecretArns", "").split(","))
+    for one in (one for policy in policies for one in policy["PolicyDocument"]["Statement"]):
+        actions = one["Action"] if isinstance(one["Action"], list) else [one["Action"]]
+        assert not any("*" in action for action in actions), actions
+        if one["Resource"] == "*":
+            assert all(action.split(":")[1].startswith("Describe") for action in actions), actions
+        if any(re.search(":(Start|Stop)", action) for action in actions):
+            assert one["Condition"] == {"StringEquals": {"aws:ResourceTag/autostopping:managed": "true"}}, one
+        if actions == ["secretsmanager:GetSecretValue"]:
+            assert secrets.issuperset(one["Resource"]), one
+
+
+def further(script):
+    """What the script adds to the configuration for each further certificate, by running that part of it."""
+    loop = re.search(r"^for secret in .*?^done$", script, re.MULTILINE | re.DOTALL)[0]
+    loop = loop.replace(" >>/etc/proxymanager/config.toml", "")
+    return subprocess.run(["bash", "-eu"], input=loop, text=True, check=True, capture_output=True).stdout
 
 
 def script_is_right(given):
-    script = user_data(given)
+    script = script_of(given)
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     for fetched in re.findall(r"^fetch .*$", script, re.MULTILINE):
         assert re.fullmatch(r"fetch '(https|s3)://[^']+' [0-9a-f]{64} \S+", fetched), fetched
-    config = tomllib.loads(re.search(r"config\.toml <<'END'\n(.*?)^END$", script, re.MULTILINE | re.DOTALL)[1])
-    source = (ROOT / "src/config/proxy.rs").read_text()
-    for keys, read in ((config, "KEYS"), (config.get("tls", [{}])[0], "TLS_KEYS")):
-        known = re.search(rf"^const {read}: .*?= \[(.*?)\];", source, re.MULTILINE | re.DOTALL)[1]
+    config = tomllib.loads(re.search(r"config\.toml <<'END'\n(.*?)^END$", script, re.MULTILINE | re.DOTALL)[1] + further(script))
+    sources = [(config, "proxy.rs", "KEYS"), *((one, "proxy/tls.rs", "PLACES") for one in config.get("tls", []))]
+    for keys, file, name in sources:
+        source = (ROOT / "src/config" / file).read_text()
+        known = re.search(rf"^const {name}: .*?= \[(.*?)\];", source, re.MULTILINE | re.DOTALL)[1]
         strangers = set(keys) - set(re.findall(r'"(\w+)"', known))
         assert not strangers, strangers
     assert config["portRange"] == "49152-49251"
     assert ("hostedZone" in config) == ("HostedZoneId" in given)
+    more = [one for one in given.get("MoreCertificateSecretArns", "").split(",") if one]
+    assert [one["secret"] for one in config.get("tls", [])[1:]] == more
     assert ("tls" in config) == ("CertificateSecretArn" in given)
+    assert config["redirectToHTTPS"] == (given.get("RedirectToHttps") == "true")
 
 
 def main():
@@ -59,6 +105,7 @@ def main():
         said = Template(given, "proxy.yaml").refused()
         assert not said, (given, said)
         script_is_right(given)
+        role_is_narrow(given)
     for given, sentence in REFUSED:
         said = Template(given, "proxy.yaml").refused()
         assert any(sentence in one for one in said), (given, sentence, said)

@@ -3,6 +3,8 @@
 use aws_sdk_ec2::types::{DeviceType, Filter, Instance, Tag};
 
 use super::{DESCRIBE, Ec2, IDS_PER_DESCRIBE, PAGE, reading, texts};
+#[cfg(feature = "proxy")]
+use super::{ProvideErrorMetadata, Refused, START, STOP, SdkError, in_batch, refused};
 use crate::aws::fault;
 #[cfg(feature = "proxy")]
 use crate::domain::account::Ingress;
@@ -107,6 +109,31 @@ impl Ec2 {
         Ok(found)
     }
 
+    /// Whether these instances could be started and stopped by whoever asks: those that could not be, each with what AWS says to
+    /// a call that changes nothing.
+    #[cfg(feature = "proxy")]
+    pub async fn forbidden(&self, ids: &[ResourceId]) -> Vec<(ResourceId, Fault)> {
+        let start = in_batch(ids, |ids| {
+            let call = self
+                .client
+                .start_instances()
+                .set_instance_ids(Some(texts(ids)))
+                .dry_run(true);
+            async move { rehearsed(START, call.send().await.map(drop)) }
+        });
+        let stop = in_batch(ids, |ids| {
+            let call = self
+                .client
+                .stop_instances()
+                .set_instance_ids(Some(texts(ids)))
+                .dry_run(true);
+            async move { rehearsed(STOP, call.send().await.map(drop)) }
+        });
+        let mut refused = start.await;
+        refused.extend(stop.await);
+        refused
+    }
+
     /// The encrypted volumes of these instances.
     ///
     /// # Errors
@@ -170,6 +197,19 @@ impl Ec2 {
             .set_resources(Some(texts(ids.to_vec())))
             .tags(tag);
         call.send().await.map(drop).map_err(|error| fault(DELETE_TAGS, error))
+    }
+}
+
+/// What a dry run says: `DryRunOperation` is its success (Amazon EC2 API reference, "Common client errors").
+#[cfg(feature = "proxy")]
+fn rehearsed<E, R>(operation: &str, said: Result<(), SdkError<E, R>>) -> Result<(), Refused>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug,
+{
+    match said {
+        Err(error) if error.code() != Some("DryRunOperation") => Err(refused(operation, error)),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

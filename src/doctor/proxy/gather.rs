@@ -1,8 +1,9 @@
 //! Asks the machine, the daemon, the targets and AWS. What is not answered is a fact too. Changes nothing, and wakes nothing:
-//! no port of the proxy is connected to, and no machine that sleeps.
+//! of the proxy's ports only one for HTTPS is connected to, and no request sent; no machine that sleeps is asked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,15 +12,17 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use super::{Pair, ProxyFacts, Reach, Service, Target};
+use super::{Pair, ProxyFacts, Reach, Service, Shown, Target, handshake};
 use crate::aws::{Aws, at_once};
 use crate::compute::ec2::Ec2;
 use crate::compute::rds::Rds;
-use crate::config::certificate::{Certificate, Material};
+use crate::config::certificate::{Certificate, Material, described};
 use crate::config::proxy::{Pair as Place, ProxyConfig};
+use crate::config::tags::MANAGED;
 use crate::doctor::Unseen;
 use crate::doctor::gather::unanswered;
 use crate::domain::fault::{Fault, FaultKind};
+use crate::domain::phase::Phase;
 use crate::domain::rule::ResourceId;
 use crate::domain::time::Timestamp;
 
@@ -58,11 +61,18 @@ struct Status {
 #[derive(Deserialize)]
 struct Rule {
     rule: String,
+    phase: String,
     awake: bool,
     resources: Vec<String>,
     hosts: Vec<String>,
+    sites: Vec<Site>,
     ports: Vec<Port>,
     problems: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Site {
+    port: u16,
 }
 
 #[derive(Deserialize)]
@@ -118,12 +128,81 @@ pub async fn gather(
             Err(fault) => facts.unseen.push(unanswered(&fault)),
         }
     }
-    let awake: Vec<_> = status.rules.into_iter().filter(|rule| rule.awake).collect();
-    match addresses(&awake, aws).await {
-        Ok(addresses) => facts.targets = targets(awake, &addresses).await,
+    facts.shown = shown(now, config, &facts.hosts).await;
+    if let Some(aws) = aws {
+        rights(&mut facts, &status.rules, aws).await;
+    }
+    // One that sleeps is not tried, and one whose machines were just started has something to say.
+    let mut up = status.rules;
+    up.retain(|rule| rule.awake || rule.is_waking());
+    match addresses(&up, aws).await {
+        Ok(addresses) => facts.targets = targets(up, &addresses).await,
         Err(fault) => facts.unseen.push(unanswered(&fault)),
     }
     facts
+}
+
+impl Rule {
+    fn is_waking(&self) -> bool {
+        [Phase::Starting, Phase::Checking]
+            .iter()
+            .any(|phase| phase.name() == self.phase)
+    }
+}
+
+/// What clients of each host are shown at the first port for HTTPS.
+async fn shown(now: Timestamp, config: &ProxyConfig, hosts: &BTreeSet<String>) -> Vec<Shown> {
+    let (Some(port), false) = (config.https_ports.first().copied(), config.tls.is_empty()) else {
+        return Vec::new();
+    };
+    let address = config.listen.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    let address = match address {
+        IpAddr::V4(four) if four.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(six) if six.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    // Of what a star stands for, any host will do.
+    let each = hosts.iter().cloned().map(|host| async move {
+        let asked = host.replacen('*', "any", 1);
+        let certificate = handshake::shown(SocketAddr::new(address, port), asked).await;
+        let read = certificate.and_then(|certificate| described(&certificate));
+        let read = read.map(|(names, _, end)| (names, (end.as_second() - now.as_second()).div_euclid(24 * 3600)));
+        Shown { host, port, read }
+    });
+    at_once(each).await
+}
+
+/// Whether what rules run on may be started and stopped, by its tag and by calls that change nothing.
+async fn rights(facts: &mut ProxyFacts, rules: &[Rule], aws: &Aws) {
+    let all = rules.iter().flat_map(|rule| &rule.resources).cloned().map(ResourceId);
+    let (machines, others): (Vec<_>, Vec<_>) = all.partition(|id| id.0.starts_with("i-"));
+    let mut tags = BTreeMap::new();
+    let ec2 = Ec2::new(aws.ec2());
+    if !machines.is_empty() {
+        match ec2.machines(&machines).await {
+            Ok(found) => tags.extend(found.into_iter().map(|machine| (machine.id, machine.tags))),
+            Err(fault) => facts.unseen.push(unanswered(&fault)),
+        }
+    }
+    if others.iter().any(|id| id.0.starts_with("rds")) {
+        match Rds::new(aws.rds()).all().await {
+            Ok(found) => tags.extend(found.into_iter().map(|database| (database.id, database.tags))),
+            Err(fault) => facts.unseen.push(unanswered(&fault)),
+        }
+    }
+    let wanted = machines.iter().chain(&others);
+    let known = wanted.filter_map(|id| Some((id, tags.get(id)?)));
+    facts.untagged = known
+        .filter(|(_, tags)| tags.get(MANAGED).is_none_or(|value| value != "true"))
+        .map(|(id, _)| id.clone())
+        .collect();
+    let there: Vec<_> = machines.into_iter().filter(|id| tags.contains_key(id)).collect();
+    for (id, fault) in ec2.forbidden(&there).await {
+        match fault.kind {
+            FaultKind::Denied => facts.forbidden.push((id, fault)),
+            _ => facts.unseen.push(unanswered(&fault)),
+        }
+    }
 }
 
 async fn services(places: &Places) -> Vec<Service> {
@@ -250,26 +329,32 @@ async fn targets(awake: Vec<Rule>, addresses: &[(ResourceId, String)]) -> Vec<Ta
                     known.map(|(_, address)| address.clone())
                 }
             };
+            let ports = rule.ports.iter().map(|port| port.port);
+            let ports: BTreeSet<u16> = ports.chain(rule.sites.iter().map(|site| site.port)).collect();
+            let waking = !rule.awake;
             targets.extend(
-                rule.ports
-                    .iter()
-                    .map(|port| (rule.rule.clone(), resource.clone(), address.clone(), port.port)),
+                ports
+                    .into_iter()
+                    .map(|port| (rule.rule.clone(), resource.clone(), address.clone(), port, waking)),
             );
         }
     }
-    let tried = targets.into_iter().map(|(rule, resource, address, port)| async move {
-        let reach = match &address {
-            Some(address) => reach(address, port).await,
-            None => Reach::Silent,
-        };
-        Target {
-            rule,
-            resource,
-            address,
-            port,
-            reach,
-        }
-    });
+    let tried = targets
+        .into_iter()
+        .map(|(rule, resource, address, port, waking)| async move {
+            let reach = match &address {
+                Some(address) => reach(address, port).await,
+                None => Reach::Silent,
+            };
+            Target {
+                rule,
+                resource,
+                address,
+                port,
+                waking,
+                reach,
+            }
+        });
     at_once(tried).await
 }
 

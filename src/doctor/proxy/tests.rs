@@ -18,6 +18,12 @@ fn well() -> ProxyFacts {
         ]),
         targets: vec![target_that(Reach::Connected)],
         certificates: vec![pair(Ok((vec!["*.example.com".to_owned()], 30)))],
+        shown: vec![
+            shown_to("a.example.com", &["*.example.com"], 30),
+            shown_to("*.example.com", &["*.example.com"], 30),
+        ],
+        untagged: Vec::new(),
+        forbidden: Vec::new(),
         hosts: ["a.example.com".to_owned(), "*.example.com".to_owned()].into(),
         clock: Some(true),
         complaints: Vec::new(),
@@ -34,12 +40,21 @@ fn ingress(first: u16, last: u16, source: &str) -> Ingress {
     }
 }
 
+fn shown_to(host: &str, names: &[&str], days: i64) -> Shown {
+    Shown {
+        host: host.to_owned(),
+        port: 443,
+        read: Ok((names.iter().map(|name| (*name).to_owned()).collect(), days)),
+    }
+}
+
 fn target_that(reach: Reach) -> Target {
     Target {
         rule: "shell".to_owned(),
         resource: ResourceId("i-1".to_owned()),
         address: Some("10.0.0.7".to_owned()),
         port: 22,
+        waking: false,
         reach,
     }
 }
@@ -95,12 +110,7 @@ fn whether_clients_can_come_in_is_judged_port_by_port() {
 #[test]
 fn a_port_that_refuses_is_told_apart_from_a_network_that_is_silent() {
     for (reach, code, severity, words) in [
-        (
-            Reach::Refused,
-            "still-booting-or-closed",
-            Severity::Warning,
-            "the network is right",
-        ),
+        (Reach::Refused, "target-closed", Severity::Error, "the network is right"),
         (Reach::Silent, "target-silent", Severity::Error, "security group"),
         (
             Reach::NoWay("Network is unreachable".to_owned()),
@@ -112,6 +122,14 @@ fn a_port_that_refuses_is_told_apart_from_a_network_that_is_silent() {
         let (found, how, said) = one(|facts| facts.targets = vec![target_that(reach)]);
         assert_eq!((found, how), (code, severity));
         assert!(said.contains(words) && said.starts_with("shell: "), "{said}");
+    }
+    for reach in [Reach::Refused, Reach::Silent] {
+        let waking = Target {
+            waking: true,
+            ..target_that(reach)
+        };
+        let (code, severity, _) = one(|facts| facts.targets = vec![waking]);
+        assert_eq!((code, severity), ("still-booting", Severity::Warning));
     }
     let (code, ..) = one(|facts| facts.targets[0].address = None);
     assert_eq!(code, "no-address");
@@ -128,9 +146,14 @@ fn certificates_are_judged_by_days_and_names() {
     assert_eq!(findings(&enough), []);
     let (code, severity, _) = one(|facts| facts.certificates = vec![pair(Err("it expired".to_owned()))]);
     assert_eq!((code, severity), ("certificate", Severity::Error));
-    let (code, _, words) = one(|facts| facts.hosts = ["a.b.example.com".to_owned()].into());
+    let (code, _, words) = one(|facts| facts.shown.push(shown_to("a.b.example.com", &["*.example.com"], 30)));
     assert_eq!(code, "host-without-certificate");
     assert!(words.starts_with("a.b.example.com"), "{words}");
+    let (code, severity, _) = one(|facts| facts.shown[0] = shown_to("a.example.com", &["a.example.com"], -1));
+    assert_eq!((code, severity), ("expired-in-use", Severity::Error));
+    let (code, _, words) = one(|facts| facts.shown[0].read = Err("connection refused".to_owned()));
+    assert_eq!(code, "no-handshake");
+    assert!(words.contains("https://a.example.com on port 443"), "{words}");
 }
 
 #[test]
@@ -146,6 +169,20 @@ fn clock_rights_and_rules_are_told() {
     });
     assert_eq!(code, "permission-denied");
     assert!(words.contains("allow ec2:DescribeSecurityGroups"), "{words}");
+    let id = |id: &str| ResourceId(id.to_owned());
+    let (code, _, words) = one(|facts| facts.untagged = vec![id("i-1")]);
+    assert_eq!(code, "managed-tag-missing");
+    assert!(
+        words.contains("--resources i-1 --tags Key=autostopping:managed,Value=true"),
+        "{words}"
+    );
+    let denied = || Fault::new(FaultKind::Denied, "ec2:StopInstances", "UnauthorizedOperation");
+    let (code, _, words) = one(|facts| facts.forbidden = vec![(id("i-2"), denied())]);
+    assert_eq!(code, "may-not-start-or-stop");
+    assert!(words.contains("allow ec2:StopInstances"), "{words}");
+    // The tag that is missing explains it.
+    let (code, ..) = one(|facts| (facts.untagged, facts.forbidden) = (vec![id("i-1")], vec![(id("i-1"), denied())]));
+    assert_eq!(code, "managed-tag-missing");
     let (code, _, words) = one(|facts| facts.complaints = vec!["shell: port taken".to_owned()]);
     assert_eq!(code, "rule");
     assert!(words.contains("port taken"), "{words}");

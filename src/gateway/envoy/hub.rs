@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -15,6 +16,9 @@ use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
+
+/// One that is turned away tries again each second or two.
+const INSISTS: Duration = Duration::from_secs(10);
 
 /// Names asked for at the doorbell of which Envoy is told that they will not come.
 pub type Gone = Vec<String>;
@@ -43,8 +47,8 @@ struct State {
     stream: Option<Stream>,
     /// What the Envoy on it says it is.
     envoy: Option<String>,
-    /// Another Envoy that has been turned away while this one is here.
-    other: Option<Peer>,
+    /// When another Envoy was last turned away.
+    other: Option<Instant>,
     doorbell: Doorbell,
     bell: u64,
     /// The doorbell's streams. Listeners whose doorbell is the same share one, but Envoy promises nothing of the kind.
@@ -187,7 +191,7 @@ impl Hub {
     /// Why another Envoy has been turned away.
     pub fn turned_away(&self) -> Option<String> {
         let state = self.state();
-        state.other?;
+        state.other.filter(|at| at.elapsed() < INSISTS)?;
         let here = state.stream.as_ref()?.peer?;
         Some(Taken(here).to_string())
     }
@@ -205,12 +209,14 @@ impl Hub {
         if let Some(Stream { peer: Some(here), .. }) = state.stream
             && peer.is_some_and(|peer| peer != here)
         {
-            state.other = Some(peer);
+            let before = state.other.replace(Instant::now());
+            if before.is_none_or(|at| at.elapsed() >= INSISTS) {
+                tracing::warn!("turned away: {}", Taken(here));
+            }
             return Err(Taken(here));
         }
         state.streams += 1;
         state.settled = 0;
-        state.other = None;
         let id = state.streams;
         let session = Session::new(state.wanted.clone(), self.patience);
         state.stream = Some(Stream { id, peer, session });

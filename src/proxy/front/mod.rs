@@ -2,6 +2,8 @@
 
 mod machines;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -281,9 +283,13 @@ impl Front {
         match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
-                    // What it has accepted of the rule leads to machines, so all of it has to.
-                    self.change(|now| now.state.flip(&name, Side::Backend))?;
+                if matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither.
+                    let back = match side {
+                        Side::Waker => Side::Backend,
+                        Side::Backend => Side::Waker,
+                    };
+                    self.change(|now| now.state.flip(&name, back))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }

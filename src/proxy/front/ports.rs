@@ -112,8 +112,8 @@ impl Gateway for Front {
 }
 
 impl Metrics for Front {
-    /// Load reports say nothing of a session whose cluster Envoy has been told to forget: what is open now has been under way
-    /// all the time.
+    /// Load reports say nothing of a session whose cluster Envoy has been told to forget, nor of one at an address that its
+    /// database's name has no more. What is open now has been under way all the time.
     async fn read(&self, questions: &[Question]) -> Vec<Fact<Activity>> {
         if questions.is_empty() {
             return Vec::new();

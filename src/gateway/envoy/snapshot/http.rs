@@ -1,6 +1,7 @@
 //! HTTP listeners and their routes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{
@@ -26,10 +27,11 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
     http_filter,
 };
 use envoy_types::pb::google::protobuf::Any;
+use ipnet::IpNet;
 
 use super::super::names::statistic;
 use super::super::view::{Edge, HttpListener, HttpWay, RuleView, View};
-use super::super::wire::{any, boolean, by_ads, duration, keepalive, socket_address, uint};
+use super::super::wire::{any, boolean, by_ads, duration, keepalive, range, socket_address, uint};
 use super::{Kind, Snapshot, cluster, hold, log, tls};
 use crate::domain::rule::Side;
 
@@ -153,8 +155,11 @@ fn manager(edge: &Edge, listener: &HttpListener) -> HttpConnectionManager {
         }),
         use_remote_address: boolean(true),
         xff_num_trusted_hops: listener.trusted_hops,
-        // Nobody is internal: Envoy's own headers in a request are taken out.
-        internal_address_config: Some(InternalAddressConfig::default()),
+        // Nobody is internal: Envoy's own headers in a request are taken out. With no range at all every private address would be.
+        internal_address_config: Some(InternalAddressConfig {
+            cidr_ranges: vec![range(&IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST)))],
+            ..Default::default()
+        }),
         upgrade_configs: vec![UpgradeConfig {
             upgrade_type: "websocket".to_owned(),
             ..Default::default()
