@@ -55,7 +55,7 @@ fn one(rules: usize, report: &mut Report) {
         );
         place.write(&format!("rules.d/{rule}.toml"), &text);
     }
-    let proxy = Proxy::start(place);
+    let proxy = Proxy::start(place, &[]);
     let listening = listening(&proxy);
     assert_eq!(listening, rules + 1, "one for each rule, and one for HTTP");
     let asleep = |rule: &serde_json::Value| rule["phase"] == "asleep";

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
-use crate::clock::SystemClock;
+use crate::clock::{self, SystemClock};
 use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
 use crate::config::Environment;
@@ -127,11 +127,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let control = web::control_socket(&config.control_socket);
     let control = control.map_err(|error| format!("controlSocket: {}: {error}", config.control_socket.display()))?;
     let mut child = start_envoy(&front, &config, path.as_deref(), usage).await?;
-    // What it is told about rules that sleep must be so before anything is stopped on the strength of it.
-    if tokio::time::timeout(FIRST_ACK, first_ack(&desk)).await.is_err() {
-        tracing::warn!("Envoy has not connected yet; going on without it");
-    }
-    desk.staff();
+    attend(&desk, signals).await;
     tokio::spawn(web::status(status, desk.clone()));
     tokio::spawn(web::control(control, desk.clone()));
     tokio::spawn(reload(desk.clone(), certificates, hup));
@@ -141,7 +137,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         tokio::spawn(records(desk.clone(), aws, kept));
     }
     tokio::spawn(discover(desk.clone()));
-    tokio::spawn(listen(signals, desk.clone()));
     println!("ready http://{address}");
     let ended = until_told(&mut child).await;
     // Run by hand, everything it started ends with it; on a VM, Envoy and the machines go on.
@@ -153,7 +148,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     ended
 }
 
-fn settings(config: &ProxyConfig) -> RuleSettings {
+pub(super) fn settings(config: &ProxyConfig) -> RuleSettings {
     RuleSettings {
         wakers: vec![crate::domain::rule::GroupId(super::front::WAKER.to_owned())],
         settle: config.settle,
@@ -208,9 +203,19 @@ async fn start_envoy(
     envoy.map(Some).map_err(|error| error.to_string())
 }
 
+/// Begins to look at the rules and to listen to who wants them.
+pub(super) async fn attend<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>, signals: Signals) {
+    // What Envoy is told about rules that sleep must be so before anything is stopped on the strength of it.
+    if clock::timeout(FIRST_ACK, first_ack(desk)).await.is_err() {
+        tracing::warn!("Envoy has not connected yet; going on without it");
+    }
+    desk.staff();
+    tokio::spawn(listen(signals, desk.clone()));
+}
+
 async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
     while !desk.front.plane().is_some_and(Plane::connected) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock::sleep(Duration::from_millis(20)).await;
     }
     desk.publish().await;
 }

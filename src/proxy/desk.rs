@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::config::discovered::{Here, Tagged, discovered};
 use crate::domain::record::Record;
 use crate::domain::rule::{ResourceId, RuleName, Side};
@@ -234,7 +234,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
                 }
             }
         };
-        tokio::time::timeout(STAFFED, there).await.ok().flatten()
+        clock::timeout(STAFFED, there).await.ok().flatten()
     }
 
     /// Says to a rule's task that somebody asks for it.
@@ -255,7 +255,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     pub async fn wake(&self, worker: &Worker, name: &RuleName, generation: u64, who: &str) -> bool {
         while let Err(error) = self.ask_for(worker, name, who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
-            tokio::time::sleep(PAUSE).await;
+            clock::sleep(PAUSE).await;
         }
         let (mut seen, mut changes) = (worker.seen(), self.front.changes());
         loop {
@@ -317,13 +317,13 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             let policy = loop {
                 match self.managed(&name).await {
                     Some(managed) => break managed.rule.policy,
-                    None => tokio::time::sleep(PAUSE).await,
+                    None => clock::sleep(PAUSE).await,
                 }
             };
             // Nobody can press a button by TCP.
             !policy.confirm && self.wake(&worker, &name, generation, &format!("{source} by TCP")).await
         };
-        if tokio::time::timeout(rule.wake_timeout, woken).await == Ok(true) {
+        if clock::timeout(rule.wake_timeout, woken).await == Ok(true) {
             return;
         }
         // Who is let go may come again at once.
@@ -333,7 +333,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             tracing::warn!(rule = %name, "not to be woken, or not in time: those who waited are let go");
             if let Err(fault) = self.front.give_up(&name, generation) {
                 tracing::warn!(rule = %name, %fault, "their wait could not be ended; trying again");
-                tokio::time::sleep(PAUSE).await;
+                clock::sleep(PAUSE).await;
             }
         }
     }

@@ -4,6 +4,8 @@ mod certificates;
 pub mod daemon;
 mod desk;
 mod front;
+#[cfg(test)]
+mod histories;
 mod judge;
 mod kernel;
 mod meter;

@@ -10,6 +10,8 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::clock;
+
 /// How long one check may take.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How many failures in a row it takes to be taken for unwell; one success is enough for the contrary.
@@ -62,7 +64,7 @@ impl Prober {
         {
             return last.found.clone();
         }
-        let result = tokio::time::timeout(PATIENCE, probe(check)).await;
+        let result = clock::timeout(PATIENCE, probe(check)).await;
         let result = result.unwrap_or_else(|_| Err(format!("no answer from port {} within a second", check.port)));
         let mut last = self.last();
         let failures = match result {
@@ -86,6 +88,10 @@ impl Prober {
 
 async fn probe(check: &Check) -> Result<(), String> {
     let port = check.port;
+    #[cfg(test)]
+    if let Some(world) = crate::played::world() {
+        return world.probe(&check.host, port).await;
+    }
     let connected = TcpStream::connect((check.host.as_str(), port)).await;
     let stream = connected.map_err(|error| format!("port {port}: {error}"))?;
     let Some(path) = &check.path else {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
@@ -91,7 +91,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
                     Some(wish) => Some(wish),
                     None => return,
                 },
-                () = tokio::time::sleep(pause) => None,
+                () = clock::sleep(pause) => None,
                 () = driver.gateway.sure(&name), if unsure => None,
             },
         };
@@ -119,7 +119,14 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             Err(_) => PAUSE,
         };
         match &looked {
-            Ok(record) => drop(tell.send_replace(Some(record.clone()))),
+            // A thousand may be listening, and most looks see nothing new.
+            Ok(record) => drop(tell.send_if_modified(|seen| {
+                let news = seen.as_ref() != Some(record);
+                if news {
+                    *seen = Some(record.clone());
+                }
+                news
+            })),
             Err(error) => tracing::warn!(rule = %name, %error, "the rule could not be looked at"),
         }
         for answer in answers {
@@ -180,5 +187,33 @@ fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &Rule
             let rests = record.rests_until.map_or(due, |rests| until(now, rests));
             rests.clamp(PAUSE, REST)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when each of them had a look of its own.
+    #[test]
+    fn requests_that_wait_together_get_one_look_and_a_command_its_own() {
+        let (wishes, mut wanted) = mpsc::unbounded_channel();
+        let wish = |stimulus| {
+            let (answer, answered) = oneshot::channel();
+            wishes.send(Wish { stimulus, answer }).unwrap();
+            answered
+        };
+        let request = || Stimulus::Request {
+            who: "somebody".to_owned(),
+        };
+        let _waiting = [request(), request(), Stimulus::Tick, request()].map(wish);
+        let mut answers = Vec::new();
+        let next = gather(&mut wanted, &mut answers);
+        assert_eq!(
+            (answers.len(), next.map(|next| next.stimulus)),
+            (2, Some(Stimulus::Tick))
+        );
+        assert!(gather(&mut wanted, &mut answers).is_none());
+        assert_eq!(answers.len(), 3);
     }
 }

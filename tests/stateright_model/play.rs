@@ -72,7 +72,7 @@ pub enum Move {
     DoubleParked,
 }
 
-fn time(time: Timestamp) -> Time {
+pub fn time(time: Timestamp) -> Time {
     time.as_second() - at(0).as_second()
 }
 
@@ -375,7 +375,7 @@ impl Play {
 }
 
 /// The schedule's looks, at what is not at rest.
-fn sweep(world: &mut World, until: Time) {
+pub fn sweep(world: &mut World, until: Time) {
     while world.now < until {
         let record = world.record();
         let lease = record.lease.as_ref().map_or(0, |lease| time(lease.until));

@@ -16,7 +16,7 @@ use tonic::{Code, Request, Response, Status};
 use super::hub::Hub;
 use super::names::ClusterName;
 use super::plane::Judge;
-use super::snapshot::CONTEXT;
+use super::snapshot::{CONTEXT, GONE};
 use super::view::{CheckedRequest, Verdict};
 use super::wire::socket_of;
 
@@ -71,7 +71,13 @@ fn read(attributes: AttributeContext) -> Option<CheckedRequest> {
 
 fn answer(verdict: Verdict) -> CheckResponse {
     let (code, response) = match verdict {
-        Verdict::Go => (Code::Ok, HttpResponse::OkResponse(OkHttpResponse::default())),
+        Verdict::Go => {
+            let on = OkHttpResponse {
+                headers_to_remove: vec![GONE.to_owned()],
+                ..Default::default()
+            };
+            (Code::Ok, HttpResponse::OkResponse(on))
+        }
         Verdict::Answer { status, headers, body } => {
             let denied = DeniedHttpResponse {
                 status: Some(HttpStatus {

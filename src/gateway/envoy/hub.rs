@@ -14,6 +14,7 @@ use super::load::Book;
 use super::plane::{Access, NotAcked, Rejection, Version};
 use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
+use crate::clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
 
@@ -238,7 +239,7 @@ impl Hub {
     pub fn receive(&self, id: u64, kind: Kind, said: Said) -> bool {
         match self.state().session(id) {
             Some(session) => {
-                session.receive(kind, said, Instant::now());
+                session.receive(kind, said, clock::instant());
                 true
             }
             None => false,
@@ -249,7 +250,7 @@ impl Hub {
     pub fn tell(&self, id: u64) -> Option<(Vec<Told>, Option<Instant>)> {
         let mut state = self.state();
         let session = state.session(id)?;
-        let now = Instant::now();
+        let now = clock::instant();
         let told = std::iter::from_fn(|| session.next(now)).collect();
         let due_at = session.due_at(now);
         self.settle(&mut state);

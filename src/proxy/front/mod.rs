@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::compute::kinds::Kinds;
 use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
@@ -160,7 +161,7 @@ impl Front {
                 None => false,
             };
             if !settled {
-                tokio::time::sleep(PAUSE).await;
+                clock::sleep(PAUSE).await;
             }
         }
     }
@@ -280,7 +281,7 @@ impl Front {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
         // What it has not acknowledged it may get at any moment.
-        match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
+        match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
                 if matches!(error, NotAcked::Rejected(_)) {

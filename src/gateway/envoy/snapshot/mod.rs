@@ -17,7 +17,7 @@ use envoy_types::pb::google::protobuf::Any;
 use sha2::{Digest, Sha256};
 
 pub(super) use self::cluster::of_tcp as cluster_of_tcp;
-pub(super) use self::hold::CLUSTER as CONTEXT;
+pub(super) use self::hold::{CLUSTER as CONTEXT, GONE};
 pub(super) use self::tcp::rule_of_listener;
 use super::names::ClusterName;
 use super::view::View;
