@@ -306,7 +306,9 @@ impl Model for Proxy {
             Property::always("I7: no opposite actions at once", |_, play| innocent("I7", play)),
             Property::always("I8: stop under the lease", |_, play| innocent("I8", play)),
             Property::always("I10: the original is kept", |_, play| innocent("I10", play)),
-            Property::always("what is used is not stopped", |_, play| innocent("stopped as idle", play)),
+            Property::always("what is used is not stopped", |_, play| {
+                innocent("stopped as idle", play)
+            }),
             Property::always("I6: it ends as wanted", |_, play: &Play| {
                 !play.is_at_its_end() || play.ends_well().is_ok()
             }),

@@ -279,7 +279,7 @@ impl Story {
         if let Some(daemon) = &self.daemon {
             let desk = daemon.desk.clone();
             self.runtime.block_on(async move {
-                desk.reload().unwrap();
+                desk.reload().await.unwrap();
                 desk.staff();
             });
         }
