@@ -9,6 +9,7 @@ use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::clock;
 
@@ -24,12 +25,15 @@ pub struct Check {
     pub port: u16,
     /// A path to GET; without it, a connection will do.
     pub path: Option<String>,
-    /// Whether it is asked no more once its rule is awake: the last answer stands. MySQL counts a connection that ends without
-    /// its handshake, and shuts a client's address out after 100 of them in a row (MySQL reference manual,
-    /// `max_connect_errors`); all clients have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a
-    /// database of RDS its status is known too.
-    pub until_awake: bool,
+    /// Whether the machine may count connections that end without a word, so that it is spared them once it serves. MySQL does,
+    /// and shuts a client's address out after 100 of them in a row (MySQL reference manual, `max_connect_errors`); all clients
+    /// have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a database of RDS its status is known.
+    pub counts: bool,
 }
+
+/// While its rule is not awake, for so long it stands that a machine that counts serves: 60 connections in the longest settling
+/// there is, and no longer than a route waits after a stop, since it may be of the machine's former life.
+const SPARED: Duration = Duration::from_secs(60);
 
 /// Remembers what was found last. Clones share their memory.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +46,7 @@ struct Last {
     /// Failures in a row.
     failures: u32,
     found: Found,
+    at: Instant,
 }
 
 /// What a check came to.
@@ -56,11 +61,12 @@ pub struct Found {
 }
 
 impl Prober {
-    /// Asks now, unless the rule is awake and the last answer will do.
+    /// Asks now, unless the last answer will do; `awake` says whether the machine's rule is.
     pub async fn ask(&self, check: &Check, awake: bool) -> Found {
-        if awake
-            && check.until_awake
+        if check.counts
             && let Some(last) = self.last().get(check)
+            && last.found.serves
+            && (awake || last.at.elapsed() < SPARED)
         {
             return last.found.clone();
         }
@@ -77,7 +83,11 @@ impl Prober {
             well: failures < FAILURES,
             words: result.err().unwrap_or_else(|| "healthy".to_owned()),
         };
-        let found = last.entry(check.clone()).insert_entry(Last { failures, found });
+        let found = last.entry(check.clone()).insert_entry(Last {
+            failures,
+            found,
+            at: Instant::now(),
+        });
         found.get().found.clone()
     }
 
@@ -139,7 +149,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             path: path.map(str::to_owned),
-            until_awake: false,
+            counts: false,
         }
     }
 
@@ -183,28 +193,26 @@ mod tests {
         assert!(!Prober::default().ask(&check, true).await.well, "never seen well");
     }
 
-    /// A server that counts as MySQL does. Red when it was asked as often while its rule is awake; and when its last life's answer
-    /// stood for the next.
+    /// Red when it was asked as often while its rule is awake or settles, and when its last life's answer stood for the next.
     #[tokio::test]
-    async fn a_database_that_counts_connections_is_asked_until_it_is_awake() {
+    async fn a_machine_that_counts_connections_is_spared_once_it_serves() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut mysql = check(listener.local_addr().unwrap().port(), None);
-        mysql.until_awake = true;
+        mysql.counts = true;
         let prober = Prober::default();
-        for awake in [false, true, true, true] {
-            assert!(prober.ask(&mysql, awake).await.serves);
+        let serves = async |awake| prober.ask(&mysql, awake).await.serves;
+        for awake in [false, false, true, true, false] {
+            assert!(serves(awake).await);
         }
-        let none_waits = async |listener: &TcpListener| {
-            tokio::select! { biased; accepted = listener.accept() => accepted.is_err(), () = tokio::task::yield_now() => true }
-        };
         listener.accept().await.unwrap();
-        assert!(none_waits(&listener).await, "asked once");
+        let again = tokio::select! { biased; _ = listener.accept() => true, () = tokio::task::yield_now() => false };
+        assert!(!again, "it was asked once");
         drop(listener);
-        assert!(prober.ask(&mysql, true).await.serves, "the last answer stands");
-        assert!(!prober.ask(&mysql, false).await.serves);
-        assert!(
-            !Prober::default().ask(&mysql, true).await.serves,
-            "a daemon started anew asks"
-        );
+        tokio::time::pause();
+        tokio::time::advance(SPARED).await;
+        tokio::time::resume();
+        assert!(serves(true).await, "the last answer stands while it is awake");
+        assert!(!serves(false).await, "and not for its next life");
+        assert!(!serves(true).await, "one that does not serve is asked");
     }
 }

@@ -194,11 +194,11 @@ pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
 }
 
 fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check> {
-    let check = |port: u16, path: Option<String>, until_awake| Check {
+    let check = |port: u16, path: Option<String>, counts| Check {
         host: host.to_owned(),
         port,
         path,
-        until_awake,
+        counts,
     };
     let http = rule.http.iter().map(|way| {
         let path = way.check.clone().filter(|_| !way.tls && !way.http2);
@@ -206,8 +206,9 @@ fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check>
     });
     let counts = |way: &TcpRoute| {
         let mysql = [way.protocol, Protocol::at(way.port)].contains(&Protocol::Mysql);
-        // Of RDS nothing says what is spoken at a port that is not the usual one.
-        mysql || kinds::is_database(machine)
+        // Of RDS nothing says what is spoken at a port that is not the usual one. Nobody counts connections from loopback (MySQL
+        // reference manual, "DNS Lookups and the Host Cache").
+        (mysql || kinds::is_database(machine)) && kinds::local_host(machine).is_none()
     };
     let tcp = rule.tcp.iter().map(|way| check(way.port, None, counts(way)));
     http.chain(tcp).collect()
@@ -221,19 +222,21 @@ mod tests {
 
     /// Red when the port alone decided.
     #[test]
-    fn what_may_count_connections_is_asked_until_it_is_awake() {
+    fn what_may_count_connections_is_spared_them() {
         let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
-        for (resource, way, until_awake) in [
-            ("program:x", "port = 3306", true),
-            ("program:x", "port = 3306\nprotocol = \"other\"", true),
-            ("program:x", "port = 13306\nprotocol = \"mysql\"", true),
+        let machine = "i-0123456789abcdef0";
+        for (resource, way, counts) in [
+            (machine, "port = 3306", true),
+            (machine, "port = 3306\nprotocol = \"other\"", true),
+            (machine, "port = 13306\nprotocol = \"mysql\"", true),
             ("rds:orders", "port = 3400", true),
-            ("program:x", "port = 22", false),
+            (machine, "port = 22", false),
+            ("program:x", "port = 3306", false),
         ] {
             let text = format!("idle = \"1h\"\nresources = \"{resource}\"\n[[tcp]]\n{way}\n");
             let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
             let checks = checks(&rule, &ResourceId(resource.to_owned()), "db");
-            assert!(checks.iter().all(|check| check.until_awake == until_awake), "{text}");
+            assert!(checks.iter().all(|check| check.counts == counts), "{text}");
         }
     }
 }
