@@ -306,7 +306,9 @@ impl Model for Proxy {
             Property::always("I7: no opposite actions at once", |_, play| innocent("I7", play)),
             Property::always("I8: stop under the lease", |_, play| innocent("I8", play)),
             Property::always("I10: the original is kept", |_, play| innocent("I10", play)),
-            Property::always("what is used is not stopped", |_, play| innocent("stopped as idle", play)),
+            Property::always("what is used is not stopped", |_, play| {
+                innocent("stopped as idle", play)
+            }),
             Property::always("I6: it ends as wanted", |_, play: &Play| {
                 !play.is_at_its_end() || play.ends_well().is_ok()
             }),
@@ -350,15 +352,15 @@ fn nothing_that_may_happen_behind_envoy_breaks_a_promise() {
     let budgets = [
         Budget {
             ticks: 3,
-            connects: 2,
-            troubles: 2,
+            connects: 1,
+            troubles: 1,
             ..Budget::default()
         },
         Budget {
-            ticks: 2,
+            ticks: 1,
             connects: 1,
             commands: 1,
-            troubles: 3,
+            troubles: 2,
         },
     ];
     let (mut states, mut sights, mut all) = (0, BTreeSet::new(), BTreeSet::new());
