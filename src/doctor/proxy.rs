@@ -105,7 +105,7 @@ pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     found.extend(rights(facts));
     found.extend(clock(facts.clock));
     found.extend(facts.complaints.iter().map(|what| {
-        let fix = "mend the rule file or the tag; what was good before stays in force".to_owned();
+        let fix = "mend what it names; what was good before stays in use meanwhile".to_owned();
         Finding::new(Severity::Error, "rule", "the rules", what.clone(), fix)
     }));
     found.sort_by(|one, other| (one.severity, &one.of, one.code).cmp(&(other.severity, &other.of, other.code)));

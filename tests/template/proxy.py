@@ -66,17 +66,21 @@ def role_is_narrow(given):
         actions = one["Action"] if isinstance(one["Action"], list) else [one["Action"]]
         assert not any("*" in action for action in actions), actions
         if one["Resource"] == "*":
-            assert all(action.split(":")[1].startswith("Describe") for action in actions), actions
+            assert all(action.split(":")[1].startswith("Describe") or action in SHELL for action in actions), actions
         if any(re.search(":(Start|Stop)", action) for action in actions):
             assert one["Condition"] == {"StringEquals": {"aws:ResourceTag/autostopping:managed": "true"}}, one
+        if actions == ["route53:ChangeResourceRecordSets"]:
+            assert list(one["Condition"]["ForAllValues:StringLike"].values()) == [f"*.{given['DomainName']}"], one
         if actions == ["secretsmanager:GetSecretValue"]:
             assert secrets.issuperset(one["Resource"]), one
 
 
+# What Session Manager's agent asks; AWS limits none of it to single machines.
+SHELL = {"ssm:UpdateInstanceInformation"} | {f"ssmmessages:{verb}{channel}Channel" for verb in ("Create", "Open") for channel in ("Control", "Data")}
 # In the adapters for the command line of load balancers alone.
 NOT_THE_PROXYS = {"ec2:CreateTags", "ec2:DeleteTags", "ec2:DescribeVolumes"}
 # Asked by AWS itself, and by the installation.
-NOT_CALLED = {"kms:Decrypt", "kms:CreateGrant", "s3:GetObject"}
+NOT_CALLED = {"kms:Decrypt", "kms:CreateGrant", "s3:GetObject", *SHELL}
 
 
 def role_is_what_is_called():
