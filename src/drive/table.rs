@@ -94,6 +94,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         swept_at: Option<Timestamp>,
     ) -> Result<RouteTable, LedgerError> {
         let mut table = self.gateway.read(self.clock.now(), known).await?;
+        // The same reading once more.
         if let (Some(before), None) = (before, swept_at)
             && before.read_at == table.read_at
             && before.listeners == table.listeners

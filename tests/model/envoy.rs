@@ -22,6 +22,8 @@ pub struct Envoy {
 impl World {
     /// The same world with Envoy for a load balancer.
     pub fn behind_envoy(mut self) -> World {
+        // The route table has a parked copy of every route.
+        self.routes[0].parked = vec![vec![self.routes[0].owners.clone()]];
         self.envoy = Some(Envoy {
             stored: self.is_on(0),
             sure: true,
@@ -49,6 +51,7 @@ impl World {
         if envoy.stored == side && envoy.sure {
             return Ok(());
         }
+        let before = envoy.stored;
         (envoy.stored, envoy.sure) = (side, false);
         let outcome = match fate {
             Fate::Late | Fate::LateAndLost => {
@@ -56,7 +59,11 @@ impl World {
                 lost("Envoy does not acknowledge it in time")
             }
             Fate::Refused(_) => {
-                envoy.stored = Side::Backend;
+                // A way to sleep is taken back. Other than that, what was refused is told again after a while.
+                let taken_back = side == Side::Waker && before == Side::Backend;
+                let stored = if taken_back { Side::Backend } else { side };
+                envoy.stored = stored;
+                envoy.told = Some((stored, now + if taken_back { takes } else { 35 }));
                 lost("Envoy refuses it")
             }
             Fate::Well | Fate::Halfway(_) | Fate::AnswerLost | Fate::QuestionLost => {

@@ -375,7 +375,7 @@ impl Play {
 }
 
 /// The schedule's looks, at what is not at rest.
-pub fn sweep(world: &mut World, until: Time) {
+fn sweep(world: &mut World, until: Time) {
     while world.now < until {
         let record = world.record();
         let lease = record.lease.as_ref().map_or(0, |lease| time(lease.until));

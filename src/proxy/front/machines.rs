@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use crate::compute::kinds;
 use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
@@ -101,7 +103,8 @@ impl Front {
                 );
             };
             let checks = checks(rule, &resource, &host);
-            let asked = checks.iter().map(|check| self.inner.prober.ask(check, awake));
+            let now = Instant::now();
+            let asked = checks.iter().map(|check| self.inner.prober.ask(now, check, awake));
             let found = futures_util::future::join_all(asked).await;
             let healthy = found.iter().all(|found| found.serves);
             let well = found.iter().all(|found| found.well);

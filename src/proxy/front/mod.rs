@@ -279,6 +279,7 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
+        let before = self.side(&name);
         self.change(|now| now.state.flip(&name, side))?;
         let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
@@ -287,13 +288,10 @@ impl Front {
         match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if matches!(error, NotAcked::Rejected(_)) {
-                    // Half of it would be neither.
-                    let back = match side {
-                        Side::Waker => Side::Backend,
-                        Side::Backend => Side::Waker,
-                    };
-                    self.change(|now| now.state.flip(&name, back))?;
+                if before != side && matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither. One that was on that side already, and of which nobody knew whether Envoy had
+                    // heard, stays: the machines of one that is asleep may be down.
+                    self.change(|now| now.state.flip(&name, before))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }

@@ -25,7 +25,6 @@ fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases,
         failure_persistence: None,
-        max_shrink_iters: 300,
         ..asked
     };
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
@@ -34,7 +33,7 @@ fn runner(cases: u32) -> TestRunner {
 #[test]
 fn no_history_of_the_proxy_breaks_a_promise() {
     let sights = RefCell::new(BTreeSet::new());
-    runner(40)
+    runner(12)
         .run(&vec(turn(), 1..50), |turns| {
             let stage = Stage::new(2);
             let _playing = Playing::begin(Arc::new(stage.clone()));
