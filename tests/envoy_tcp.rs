@@ -351,6 +351,38 @@ async fn a_session_is_counted_also_after_the_name_has_another_address() {
     until("none is left", async || active().await.is_empty()).await;
 }
 
+/// Red without retries: one that has just come up may refuse once more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_refuses_is_tried_again_before_the_client_is_told() {
+    let (way, site, dead) = (port(), port(), port());
+    let mut shop = rule("shop", 1, Side::Backend);
+    shop.tcp = vec![tcp(&way, dead.at)];
+    shop.http = vec![http("web", "*", dead.at)];
+    let mut view = rules(&[shop]);
+    view.edge.listeners = vec![HttpListener {
+        name: "web".to_owned(),
+        address: site.at,
+        tls: false,
+        redirect_to_https: None,
+        trusted_hops: 0,
+    }];
+    let rig = Rig::new(&view).await;
+    closed(&mut connect(way.at).await).await;
+    assert_eq!(proxy_support::web::get(site.at, "shop", "/").await.status(), 503);
+    let told = rig.admin_says("/stats?filter=upstream_cx_connect_fail$").await;
+    let refused = told.lines().filter_map(|line| line.rsplit_once(": "));
+    let refused: Vec<(&str, u64)> = refused
+        .filter_map(|(name, count)| Some((name, count.parse().ok()?)))
+        .collect();
+    for cluster in ["tcp-", "http-"] {
+        let count = refused
+            .iter()
+            .find(|(name, _)| name.contains(cluster))
+            .map(|(_, count)| *count);
+        assert!(count.is_some_and(|count| count > 2), "{cluster}: {told}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hundred_wait_and_are_served() {
     let (port, machine) = (port(), greeter().await);

@@ -4,7 +4,6 @@
 import selectors
 import socket
 import sys
-import time
 
 
 def echo(port):
@@ -27,14 +26,6 @@ def echo(port):
             if not said:
                 ready.unregister(key.fileobj)
                 key.fileobj.close()
-
-
-def shy(port):
-    """Accepts two connections, the daemon's checks, and then none for a moment."""
-    with socket.create_server(("127.0.0.1", port)) as listener:
-        for _ in range(2):
-            listener.accept()
-    time.sleep(0.1)
 
 
 def websocket(port):
@@ -72,4 +63,4 @@ def grpc(port):
     server.wait_for_termination()
 
 
-{"echo": echo, "shy": shy, "websocket": websocket, "grpc": grpc}[sys.argv[1]](int(sys.argv[2]))
+{"echo": echo, "websocket": websocket, "grpc": grpc}[sys.argv[1]](int(sys.argv[2]))
