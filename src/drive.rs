@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::activity::Metrics;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::compute::Compute;
 use crate::domain::activity::Counted;
 use crate::domain::fault::{Fault, FaultKind};
@@ -154,7 +154,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                         ..Looked::of(record)
                     });
                 }
-                Err(LedgerError::Lost) => tokio::time::sleep(PATIENCE_STEP).await,
+                Err(LedgerError::Lost) => clock::sleep(PATIENCE_STEP).await,
                 Err(error) => return Err(error),
             }
         }
@@ -255,7 +255,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
                 tracing::warn!(rule = %managed.rule.name, "the lease is nearly over; the rest is left to the next look");
                 break;
             }
-            let outcome = match tokio::time::timeout(ACTION_TIMEOUT, self.apply(&table, &action)).await {
+            let outcome = match clock::timeout(ACTION_TIMEOUT, self.apply(&table, &action)).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Fault::new(FaultKind::Other, operation(&action), "no answer in time")),
             };

@@ -29,6 +29,8 @@ pub mod ledger;
 pub mod local;
 #[cfg(feature = "page")]
 pub mod page;
+#[cfg(all(test, feature = "proxy"))]
+mod played;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 pub mod rules;

@@ -7,6 +7,8 @@
 //! counted from the wish (I2); with the lease of another unheeded (I8); with R's action not noted before
 //! the flip and with ticks that wake (I6); with R's action kept nowhere (I10).
 
+#[path = "stateright_model/envoy.rs"]
+mod envoy;
 mod model;
 #[path = "stateright_model/play.rs"]
 mod play;

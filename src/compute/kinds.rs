@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
+use crate::aws::Aws;
+use crate::config::discovered::ACCESS_POINT;
+use crate::domain::account::Machine;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
@@ -25,6 +30,28 @@ pub struct Kinds {
 pub struct OnAws {
     pub ec2: Ec2,
     pub rds: Rds,
+    aws: Aws,
+    machine: OnceCell<ResourceId>,
+}
+
+impl OnAws {
+    /// Makes no call.
+    pub fn new(aws: &Aws) -> Self {
+        OnAws {
+            ec2: Ec2::new(aws.ec2()),
+            rds: Rds::new(aws.rds()),
+            aws: aws.clone(),
+            machine: OnceCell::new(),
+        }
+    }
+
+    /// The machine that this runs on, when it is one of EC2. Asked until it is known.
+    pub async fn machine(&self) -> Option<&ResourceId> {
+        let asked = self
+            .machine
+            .get_or_try_init(async || self.aws.instance_id().await.ok_or(()));
+        asked.await.ok()
+    }
 }
 
 /// The kinds of resources.
@@ -77,6 +104,10 @@ impl Kinds {
     /// # Errors
     /// When AWS cannot be asked.
     pub async fn hosts(&self, ids: &[ResourceId]) -> Result<Vec<(ResourceId, String)>, Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return Ok(world.hosts(ids));
+        }
         let mut hosts = Vec::new();
         for (kind, some) in sorted(ids) {
             match kind {
@@ -96,7 +127,8 @@ impl Kinds {
         Ok(hosts)
     }
 
-    /// The instances that have all of these tags, in the order of their ids; not what is terminated.
+    /// The instances that have all of these tags, in the order of their ids; neither what is terminated nor a proxy, which would
+    /// stop itself.
     ///
     /// # Errors
     /// When EC2 cannot be asked.
@@ -104,9 +136,12 @@ impl Kinds {
         let Some(key) = tags.keys().next() else {
             return Ok(Vec::new());
         };
-        let mut found = self.aws()?.ec2.machines_tagged(key).await?;
+        let aws = self.aws()?;
+        let mut found = aws.ec2.machines_tagged(&[key]).await?;
+        let here = aws.machine().await;
         let has = |of: &BTreeMap<String, String>| tags.iter().all(|(key, value)| of.get(key) == Some(value));
-        found.retain(|machine| machine.power != Power::Terminated && has(&machine.tags));
+        let is_proxy = |one: &Machine| one.tags.contains_key(ACCESS_POINT) || Some(&one.id) == here;
+        found.retain(|one| one.power != Power::Terminated && has(&one.tags) && !is_proxy(one));
         let mut ids: Vec<_> = found.into_iter().map(|machine| machine.id).collect();
         ids.sort();
         Ok(ids)
@@ -115,6 +150,10 @@ impl Kinds {
 
 impl Compute for Kinds {
     async fn describe(&self, ids: &[ResourceId]) -> Result<Vec<ResourceSeen>, Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.describe(ids).await;
+        }
         let mut seen = Vec::with_capacity(ids.len());
         for (kind, some) in sorted(ids) {
             seen.extend(match kind {
@@ -128,6 +167,10 @@ impl Compute for Kinds {
     }
 
     async fn start(&self, ids: &[ResourceId]) -> Result<(), Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.start(ids).await;
+        }
         let mut outcome = Ok(());
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {
@@ -140,6 +183,10 @@ impl Compute for Kinds {
     }
 
     async fn stop(&self, ids: &[ResourceId], how: StopKind) -> Result<(), Fault> {
+        #[cfg(test)]
+        if let Some(world) = crate::played::world() {
+            return world.stop(ids).await;
+        }
         let mut outcome = Ok(());
         for (kind, some) in sorted(ids) {
             outcome = outcome.and(match kind {

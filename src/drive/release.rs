@@ -3,7 +3,7 @@
 
 use super::{ACTION_TIMEOUT, CALL_TIMEOUT, Driver, LEASE, PATIENCE, PATIENCE_STEP};
 use crate::activity::Metrics;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::compute::Compute;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::record::{Flip, Record};
@@ -174,7 +174,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
             let stored = self.ledger.load(name).await?;
             let record = stored.unwrap_or_else(|| Record::new(name.clone(), now));
             match lease::acquire(&self.ledger, &record, &self.owner, now, after(now, LEASE)).await {
-                Err(LedgerError::Lost) if now < give_up_at => tokio::time::sleep(PATIENCE_STEP).await,
+                Err(LedgerError::Lost) if now < give_up_at => clock::sleep(PATIENCE_STEP).await,
                 done => return done,
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Driver;
 use super::loose::loose;
 use crate::activity::Metrics;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::compute::Compute;
 use crate::domain::rule::RouteId;
 use crate::domain::table::{ForwardedFor, RouteTable};
@@ -69,7 +69,7 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
     /// Somebody else reads the very first table: waits for it, and reads it too if that takes long.
     async fn first_table(&self) -> Result<RouteTable, LedgerError> {
         for _ in 0..FIRST_TABLE_LOOKS {
-            tokio::time::sleep(FIRST_TABLE_PAUSE).await;
+            clock::sleep(FIRST_TABLE_PAUSE).await;
             if let Some(stored) = self.ledger.load_table().await? {
                 return Ok(stored.table);
             }

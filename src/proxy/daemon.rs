@@ -9,11 +9,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
-use crate::clock::SystemClock;
-use crate::compute::ec2::Ec2;
+use crate::clock::{self, SystemClock};
 use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
-use crate::compute::rds::Rds;
 use crate::config::Environment;
 use crate::config::proxy::ProxyConfig;
 use crate::drive::{Driver, Recent};
@@ -31,6 +29,7 @@ use super::front::Front;
 use super::judge::Court;
 use super::kernel::{Size, overlap_here};
 use super::records::{Records, target};
+
 use super::web;
 use super::worker::ProxyDriver;
 
@@ -93,12 +92,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        aws: aws.as_ref().map(|aws| {
-            Arc::new(OnAws {
-                ec2: Ec2::new(aws.ec2()),
-                rds: Rds::new(aws.rds()),
-            })
-        }),
+        aws: aws.as_ref().map(|aws| Arc::new(OnAws::new(aws))),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
@@ -133,11 +127,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let control = web::control_socket(&config.control_socket);
     let control = control.map_err(|error| format!("controlSocket: {}: {error}", config.control_socket.display()))?;
     let mut child = start_envoy(&front, &config, path.as_deref(), usage).await?;
-    // What it is told about rules that sleep must be so before anything is stopped on the strength of it.
-    if tokio::time::timeout(FIRST_ACK, first_ack(&desk)).await.is_err() {
-        tracing::warn!("Envoy has not connected yet; going on without it");
-    }
-    desk.staff();
+    attend(&desk, signals).await;
     tokio::spawn(web::status(status, desk.clone()));
     tokio::spawn(web::control(control, desk.clone()));
     tokio::spawn(reload(desk.clone(), certificates, hup));
@@ -147,7 +137,6 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         tokio::spawn(records(desk.clone(), aws, kept));
     }
     tokio::spawn(discover(desk.clone()));
-    tokio::spawn(listen(signals, desk.clone()));
     println!("ready http://{address}");
     let ended = until_told(&mut child).await;
     // Run by hand, everything it started ends with it; on a VM, Envoy and the machines go on.
@@ -159,7 +148,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     ended
 }
 
-fn settings(config: &ProxyConfig) -> RuleSettings {
+pub(super) fn settings(config: &ProxyConfig) -> RuleSettings {
     RuleSettings {
         wakers: vec![crate::domain::rule::GroupId(super::front::WAKER.to_owned())],
         settle: config.settle,
@@ -214,9 +203,19 @@ async fn start_envoy(
     envoy.map(Some).map_err(|error| error.to_string())
 }
 
+/// Begins to look at the rules and to listen to who wants them.
+pub(super) async fn attend<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>, signals: Signals) {
+    // What Envoy is told about rules that sleep must be so before anything is stopped on the strength of it.
+    if clock::timeout(FIRST_ACK, first_ack(desk)).await.is_err() {
+        tracing::warn!("Envoy has not connected yet; going on without it");
+    }
+    desk.staff();
+    tokio::spawn(listen(signals, desk.clone()));
+}
+
 async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {
     while !desk.front.plane().is_some_and(Plane::connected) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        clock::sleep(Duration::from_millis(20)).await;
     }
     desk.publish().await;
 }
@@ -230,7 +229,7 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
             () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
             _ = told.recv() => true,
         };
-        match desk.reload() {
+        match desk.reload().await {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),

@@ -16,7 +16,7 @@ use crate::ledger::Ledger;
 use super::desk::Desk;
 use super::front::{Front, RULE_HEADER, WAKER};
 use super::worker::ProxyDriver;
-use crate::clock::SystemClock;
+use crate::clock::{self, SystemClock};
 use crate::compute::kinds::Kinds;
 
 /// Decides about held requests.
@@ -60,7 +60,7 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
         let who = who_asks(checked);
         if who::asker(request) == Asker::Program && managed.rule.policy.hold == Hold::Wait {
             let awake = desk.wake(&worker, name, generation, &who);
-            return tokio::time::timeout(rule.wake_timeout, awake).await == Ok(true);
+            return clock::timeout(rule.wake_timeout, awake).await == Ok(true);
         }
         if let Err(error) = desk.ask_for(&worker, name, &who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken");

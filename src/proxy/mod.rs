@@ -4,11 +4,13 @@ mod certificates;
 pub mod daemon;
 mod desk;
 mod front;
+#[cfg(test)]
+mod histories;
 mod judge;
 mod kernel;
 mod meter;
 mod prober;
-mod records;
+pub(crate) mod records;
 mod report;
 mod rule_files;
 mod state;

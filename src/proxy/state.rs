@@ -29,6 +29,9 @@ pub struct State {
     /// What last opted itself in by its tags, for the same reason.
     #[serde(default)]
     discovered: Vec<Tagged>,
+    /// The tags by which machines are in use, or last were.
+    #[serde(default)]
+    last_tags: Vec<Tagged>,
     /// The hosts of each certificate that Envoy has been told of: it keeps them with their keys when this daemon cannot read them.
     #[serde(default)]
     certificates: BTreeMap<String, Vec<String>>,
@@ -56,6 +59,7 @@ impl Default for State {
             hosts: BTreeMap::new(),
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
+            last_tags: Vec::new(),
             certificates: BTreeMap::new(),
         }
     }
@@ -217,6 +221,15 @@ impl State {
 
     pub fn note_discovered(&mut self, found: Vec<Tagged>) {
         self.discovered = found;
+    }
+
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> &[Tagged] {
+        &self.last_tags
+    }
+
+    pub fn note_last_tags(&mut self, last: Vec<Tagged>) {
+        self.last_tags = last;
     }
 
     /// The hosts of each certificate that Envoy has been told of.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
@@ -146,7 +146,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
 
 /// Ends when a look by itself is due, and at a rule at rest when it has its turn.
 async fn its_time(pause: Duration, rests: bool) -> Option<SemaphorePermit<'static>> {
-    tokio::time::sleep(pause).await;
+    clock::sleep(pause).await;
     match rests {
         // It is never closed.
         true => AT_REST.acquire().await.ok(),
@@ -209,5 +209,33 @@ fn is_in_motion(record: &Record) -> bool {
     match record.snapshot.phase {
         Phase::Starting | Phase::Checking | Phase::Switching | Phase::Settling | Phase::Stopping => true,
         Phase::Awake | Phase::Asleep | Phase::Failed(_) | Phase::Misconfigured(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when each of them had a look of its own.
+    #[test]
+    fn requests_that_wait_together_get_one_look_and_a_command_its_own() {
+        let (wishes, mut wanted) = mpsc::unbounded_channel();
+        let wish = |stimulus| {
+            let (answer, answered) = oneshot::channel();
+            wishes.send(Wish { stimulus, answer }).unwrap();
+            answered
+        };
+        let request = || Stimulus::Request {
+            who: "somebody".to_owned(),
+        };
+        let _waiting = [request(), request(), Stimulus::Tick, request()].map(wish);
+        let mut answers = Vec::new();
+        let next = gather(&mut wanted, &mut answers);
+        assert_eq!(
+            (answers.len(), next.map(|next| next.stimulus)),
+            (2, Some(Stimulus::Tick))
+        );
+        assert!(gather(&mut wanted, &mut answers).is_none());
+        assert_eq!(answers.len(), 3);
     }
 }

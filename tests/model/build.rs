@@ -152,6 +152,7 @@ impl Shape {
             blind_machines: None,
             blind_health: None,
             traffic: None,
+            envoy: None,
             counts: BTreeMap::new(),
             in_flight: Vec::new(),
             violations: Vec::new(),

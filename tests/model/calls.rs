@@ -5,7 +5,7 @@ use proxymanager::domain::plan::Action;
 use proxymanager::domain::rule::{Side, final_action, pointed_at_waker};
 use proxymanager::domain::seen::Power;
 
-use super::{PENDING_TAKES, STOPPING_TAKES, Time, World, waker};
+use super::{PENDING_TAKES, STOPPING_TAKES, Time, World, envoy, waker};
 
 /// What becomes of one call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,6 +55,12 @@ impl World {
         *self.counts.entry(name(action)).or_default() += 1;
         let fate = self.denials.get(name(action)).copied().unwrap_or(fate);
         self.judge_lease(of, action);
+        if let (Some(_), Some(side)) = (&self.envoy, envoy::side_of(action)) {
+            let call = envoy::under_way(of, action, self.now + takes);
+            self.in_flight.push(call);
+            self.judge_overlap();
+            return self.flip_in_envoy(side, fate, takes);
+        }
         let lost = || Err(fault(FaultKind::Other, name(action)));
         let ends = self.now + takes;
         let mut lands = None;

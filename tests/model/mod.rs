@@ -7,6 +7,7 @@
 pub mod build;
 pub mod calls;
 pub mod drive;
+pub mod envoy;
 pub mod judge;
 pub mod story;
 pub mod traffic;
@@ -14,7 +15,7 @@ pub mod traffic;
 use std::collections::BTreeMap;
 
 use proxymanager::domain::record::Record;
-use proxymanager::domain::rule::{Action, ResourceId, RouteId, Rule, Side, final_action};
+use proxymanager::domain::rule::{Action, ResourceId, RouteId, Rule, Side, final_action, pointed_at_waker};
 use proxymanager::domain::seen::{Fact, GroupHealth, Parked, Power, ResourceSeen, RouteSeen, Seen, TargetSeen};
 use proxymanager::domain::time::Timestamp;
 
@@ -101,6 +102,8 @@ pub struct World {
     pub blind_health: Option<proxymanager::domain::fault::FaultKind>,
     /// Who uses the site; without it no metric is ever asked for.
     pub traffic: Option<traffic::Traffic>,
+    /// What routes, when it is not a load balancer.
+    pub envoy: Option<envoy::Envoy>,
     pub counts: BTreeMap<&'static str, u32>,
     pub in_flight: Vec<calls::Call>,
     /// What the judge found.
@@ -151,6 +154,7 @@ impl World {
                 machine.come_to_rest(now);
             }
             self.land_late_calls();
+            self.envoy_is_told();
             self.changed();
         }
     }
@@ -167,7 +171,8 @@ impl World {
             .iter()
             .flat_map(|call| [Some(call.ends), call.lands])
             .flatten();
-        let all = powers.chain(healths).chain(calls);
+        let told = self.envoy.iter().filter_map(|envoy| Some(envoy.told?.1));
+        let all = powers.chain(healths).chain(calls).chain(told);
         all.filter(|event| *event > self.now).min().unwrap_or(Time::MAX)
     }
 
@@ -210,10 +215,16 @@ impl World {
         });
         let routes = (0..self.routes.len()).map(|index| {
             let route = &self.routes[index];
+            let side = self.shown(index);
+            let actions = match (&self.envoy, side) {
+                (None, _) => route.actions.clone(),
+                (Some(_), Side::Backend) => self.shape.actions(index, 0),
+                (Some(_), Side::Waker) => pointed_at_waker(&self.shape.actions(index, 0), &waker()),
+            };
             RouteSeen {
                 id: route.id.clone(),
-                side: self.is_on(index),
-                actions: route.actions.clone(),
+                side,
+                actions,
                 parked: match route.parked.as_slice() {
                     [] => Parked::Missing,
                     [one] => Parked::One(one.clone()),

@@ -72,7 +72,7 @@ pub enum Move {
     DoubleParked,
 }
 
-fn time(time: Timestamp) -> Time {
+pub fn time(time: Timestamp) -> Time {
     time.as_second() - at(0).as_second()
 }
 

@@ -14,6 +14,7 @@ use super::load::Book;
 use super::plane::{Access, NotAcked, Rejection, Version};
 use super::snapshot::{Kind, Snapshot};
 use super::view::{Ring, View};
+use crate::clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
 
@@ -191,7 +192,7 @@ impl Hub {
     /// Why another Envoy has been turned away.
     pub fn turned_away(&self) -> Option<String> {
         let state = self.state();
-        state.other.filter(|at| at.elapsed() < INSISTS)?;
+        state.other.filter(insists)?;
         let here = state.stream.as_ref()?.peer?;
         Some(Taken(here).to_string())
     }
@@ -209,8 +210,8 @@ impl Hub {
         if let Some(Stream { peer: Some(here), .. }) = state.stream
             && peer.is_some_and(|peer| peer != here)
         {
-            let before = state.other.replace(Instant::now());
-            if before.is_none_or(|at| at.elapsed() >= INSISTS) {
+            let before = state.other.replace(clock::instant());
+            if !before.as_ref().is_some_and(insists) {
                 tracing::warn!("turned away: {}", Taken(here));
             }
             return Err(Taken(here));
@@ -238,7 +239,7 @@ impl Hub {
     pub fn receive(&self, id: u64, kind: Kind, said: Said) -> bool {
         match self.state().session(id) {
             Some(session) => {
-                session.receive(kind, said, Instant::now());
+                session.receive(kind, said, clock::instant());
                 true
             }
             None => false,
@@ -249,7 +250,7 @@ impl Hub {
     pub fn tell(&self, id: u64) -> Option<(Vec<Told>, Option<Instant>)> {
         let mut state = self.state();
         let session = state.session(id)?;
-        let now = Instant::now();
+        let now = clock::instant();
         let told = std::iter::from_fn(|| session.next(now)).collect();
         let due_at = session.due_at(now);
         self.settle(&mut state);
@@ -329,6 +330,11 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether one that was turned away then is likely to be there still.
+fn insists(at: &Instant) -> bool {
+    clock::instant().saturating_duration_since(*at) < INSISTS
 }
 
 fn count(what: &watch::Sender<u64>) {

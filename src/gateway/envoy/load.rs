@@ -18,6 +18,7 @@ use super::names::ClusterName;
 use super::plane::{Covered, Load, Loads};
 use super::server::stream_of;
 use super::wire::{duration, span};
+use crate::clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::{Timestamp, after, before, since};
 
@@ -174,7 +175,7 @@ impl LoadReportingService for Reports {
             let _ = sender.send(Ok(wish));
             follow(&hub, request.into_inner()).await;
             let now = hub.now();
-            hub.with_book(|book| book.close(id, now, Instant::now()));
+            hub.with_book(|book| book.close(id, now, clock::instant()));
             drop(sender);
         });
         Ok(Response::new(stream_of(receiver)))
@@ -192,7 +193,7 @@ async fn follow(hub: &Hub, mut reports: Streaming<LoadStatsRequest>) {
         let Ok(Some(message)) = message else { return };
         let report: Report = message.cluster_stats.iter().map(read).collect();
         let now = hub.now();
-        hub.with_book(|book| book.report(now, Instant::now(), &report));
+        hub.with_book(|book| book.report(now, clock::instant(), &report));
     }
 }
 

@@ -9,6 +9,8 @@ mod delta;
 mod doorbell;
 mod hub;
 mod load;
+#[cfg(test)]
+pub mod model;
 mod names;
 mod plane;
 pub mod process;

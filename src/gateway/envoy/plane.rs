@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::delta::Patience;
 use super::hub::Hub;
 use super::server;
 use super::view::{CheckedRequest, Ring, Verdict, View};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
 
@@ -109,6 +108,24 @@ impl Plane {
         Ok((plane, Signals { rings, accesses }))
     }
 
+    /// Without its sockets: the other end is a model of Envoy.
+    #[cfg(test)]
+    pub(super) fn unserved(now: impl Fn() -> Timestamp + Send + Sync + 'static) -> (Plane, Signals, Arc<Hub>) {
+        let (ring, rings) = mpsc::unbounded_channel();
+        let (access, accesses) = mpsc::channel(ACCESSES);
+        let patience = Patience {
+            refused: Duration::from_secs(30),
+            unused: Duration::from_secs(10),
+        };
+        let hub = Arc::new(Hub::new(ring, access, patience, now));
+        let usage = SocketAddr::from(([127, 0, 0, 1], 0));
+        let plane = Plane {
+            hub: Arc::clone(&hub),
+            usage,
+        };
+        (plane, Signals { rings, accesses }, hub)
+    }
+
     /// Replaces everything that Envoy is told. The same view again changes nothing and is the same version.
     pub fn publish(&self, view: &View) -> Version {
         self.hub.publish(view)
@@ -161,7 +178,7 @@ impl Plane {
     /// What has been reported in the last 25 hours.
     pub fn loads(&self) -> Loads {
         let now = self.hub.now();
-        self.hub.with_book(|book| book.read(now, Instant::now()))
+        self.hub.with_book(|book| book.read(now, clock::instant()))
     }
 
     /// Where load reports and access logs are taken, with the port the kernel chose.

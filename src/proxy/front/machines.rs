@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use crate::compute::kinds;
 use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
@@ -19,9 +21,9 @@ impl Front {
         resources(&self.now(), rule)
     }
 
-    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
-    pub async fn find_tagged(&self) {
-        for rule in self.rules() {
+    /// Asks which machines the tag filters of these rules find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self, rules: &[ProxyRule]) {
+        for rule in rules {
             let filters = rule.resources.iter().filter_map(|wanted| match wanted {
                 Wanted::One(_) => None,
                 Wanted::Tagged(tags) => Some(tags),
@@ -70,6 +72,16 @@ impl Front {
         }
     }
 
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> Vec<Tagged> {
+        self.now().state.last_tags().to_vec()
+    }
+
+    /// The machine that the proxy runs on, when it is one of EC2.
+    pub async fn machine(&self) -> Option<ResourceId> {
+        self.inner.compute.aws.as_ref()?.machine().await.cloned()
+    }
+
     /// Checks all machines of a rule, each at all of its ports.
     pub(super) async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
         let ids = self.resources(rule);
@@ -91,7 +103,8 @@ impl Front {
                 );
             };
             let checks = checks(rule, &resource, &host);
-            let asked = checks.iter().map(|check| self.inner.prober.ask(check, awake));
+            let now = Instant::now();
+            let asked = checks.iter().map(|check| self.inner.prober.ask(now, check, awake));
             let found = futures_util::future::join_all(asked).await;
             let healthy = found.iter().all(|found| found.serves);
             let well = found.iter().all(|found| found.well);
@@ -184,11 +197,11 @@ pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
 }
 
 fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check> {
-    let check = |port: u16, path: Option<String>, until_awake| Check {
+    let check = |port: u16, path: Option<String>, counts| Check {
         host: host.to_owned(),
         port,
         path,
-        until_awake,
+        counts,
     };
     let http = rule.http.iter().map(|way| {
         let path = way.check.clone().filter(|_| !way.tls && !way.http2);
@@ -196,8 +209,9 @@ fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check>
     });
     let counts = |way: &TcpRoute| {
         let mysql = [way.protocol, Protocol::at(way.port)].contains(&Protocol::Mysql);
-        // Of RDS nothing says what is spoken at a port that is not the usual one.
-        mysql || kinds::is_database(machine)
+        // Of RDS nothing says what is spoken at a port that is not the usual one. Nobody counts connections from loopback (MySQL
+        // reference manual, "DNS Lookups and the Host Cache").
+        (mysql || kinds::is_database(machine)) && kinds::local_host(machine).is_none()
     };
     let tcp = rule.tcp.iter().map(|way| check(way.port, None, counts(way)));
     http.chain(tcp).collect()
@@ -211,19 +225,21 @@ mod tests {
 
     /// Red when the port alone decided.
     #[test]
-    fn what_may_count_connections_is_asked_until_it_is_awake() {
+    fn what_may_count_connections_is_spared_them() {
         let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
-        for (resource, way, until_awake) in [
-            ("program:x", "port = 3306", true),
-            ("program:x", "port = 3306\nprotocol = \"other\"", true),
-            ("program:x", "port = 13306\nprotocol = \"mysql\"", true),
+        let machine = "i-0123456789abcdef0";
+        for (resource, way, counts) in [
+            (machine, "port = 3306", true),
+            (machine, "port = 3306\nprotocol = \"other\"", true),
+            (machine, "port = 13306\nprotocol = \"mysql\"", true),
             ("rds:orders", "port = 3400", true),
-            ("program:x", "port = 22", false),
+            (machine, "port = 22", false),
+            ("program:x", "port = 3306", false),
         ] {
             let text = format!("idle = \"1h\"\nresources = \"{resource}\"\n[[tcp]]\n{way}\n");
             let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
             let checks = checks(&rule, &ResourceId(resource.to_owned()), "db");
-            assert!(checks.iter().all(|check| check.until_awake == until_awake), "{text}");
+            assert!(checks.iter().all(|check| check.counts == counts), "{text}");
         }
     }
 }

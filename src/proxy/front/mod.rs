@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock;
 use crate::compute::kinds::Kinds;
+use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
@@ -162,7 +164,7 @@ impl Front {
                 None => false,
             };
             if !settled {
-                tokio::time::sleep(PAUSE).await;
+                clock::sleep(PAUSE).await;
             }
         }
     }
@@ -177,11 +179,12 @@ impl Front {
         self.side(rule) == Side::Backend && self.generation(rule) == generation && self.is_sure(rule)
     }
 
-    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports.
+    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports. `last_tags` are
+    /// the tags by which machines are in use.
     ///
     /// # Errors
     /// When it cannot be remembered; then nothing is changed.
-    pub fn set_rules(&self, rules: Vec<ProxyRule>) -> Result<(), Fault> {
+    pub fn set_rules(&self, rules: Vec<ProxyRule>, last_tags: Vec<Tagged>) -> Result<(), Fault> {
         let rules: BTreeMap<_, _> = rules
             .into_iter()
             .map(|rule| (rule.name.clone(), Arc::new(rule)))
@@ -205,6 +208,7 @@ impl Front {
         let range = self.inner.config.port_range.clone();
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
+            now.state.note_last_tags(last_tags);
             now.rules = rules;
         })?;
         Ok(())
@@ -275,21 +279,19 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
+        let before = self.side(&name);
         self.change(|now| now.state.flip(&name, side))?;
         let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
         };
         // What it has not acknowledged it may get at any moment.
-        match tokio::time::timeout(ACK, plane.settled_for(&name)).await {
+        match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if matches!(error, NotAcked::Rejected(_)) {
-                    // Half of it would be neither.
-                    let back = match side {
-                        Side::Waker => Side::Backend,
-                        Side::Backend => Side::Waker,
-                    };
-                    self.change(|now| now.state.flip(&name, back))?;
+                if before != side && matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither. One that was on that side already, and of which nobody knew whether Envoy had
+                    // heard, stays: the machines of one that is asleep may be down.
+                    self.change(|now| now.state.flip(&name, before))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }

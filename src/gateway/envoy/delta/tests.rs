@@ -11,124 +11,21 @@ use proptest::prelude::*;
 
 use super::{Patience, Said, Session, Standing, Told};
 use crate::domain::rule::RuleName;
+use crate::gateway::envoy::model::Config;
 use crate::gateway::envoy::snapshot::{Kind, Snapshot};
 
-/// What Envoy has, refuses and says. The streams keep the order of what is sent on them.
-#[derive(Default)]
-struct Envoy {
-    has: BTreeMap<Kind, BTreeMap<String, (String, BTreeSet<String>)>>,
-    /// Subscribed by name.
-    follows: BTreeMap<Kind, BTreeSet<String>>,
-    /// How often it was told something that it had already.
-    repeated: usize,
-}
-
-impl Envoy {
-    fn names(&self, kind: Kind) -> BTreeSet<String> {
-        self.has
-            .get(&kind)
-            .into_iter()
-            .flat_map(|has| has.keys().cloned())
-            .collect()
+/// The clusters that connections are led to by what is not as it is wanted.
+fn leads_to(envoy: &Config, wanted: Option<&Arc<Snapshot>>) -> BTreeSet<String> {
+    let mut clusters = BTreeSet::new();
+    for kind in [Kind::Listener, Kind::Route] {
+        for (name, had) in envoy.has.get(&kind).into_iter().flatten() {
+            let resource = wanted.and_then(|wanted| wanted.get(kind, name));
+            if resource.is_none_or(|resource| resource.version != had.version) {
+                clusters.extend(had.refers.iter().cloned());
+            }
+        }
     }
-
-    /// On a new stream.
-    fn hello(&self) -> Vec<(Kind, Said)> {
-        let has = |kind: Kind| -> BTreeMap<String, String> {
-            let has = self.has.get(&kind).into_iter().flatten();
-            has.map(|(name, (version, _))| (name.clone(), version.clone()))
-                .collect()
-        };
-        let mut said = Vec::new();
-        for kind in [Kind::Cluster, Kind::Listener] {
-            let has = has(kind);
-            said.push((kind, Said { has, ..Said::default() }));
-        }
-        for kind in [Kind::Endpoints, Kind::Route] {
-            let subscribe: Vec<String> = self.follows.get(&kind).into_iter().flatten().cloned().collect();
-            if !subscribe.is_empty() {
-                let has = has(kind);
-                said.push((
-                    kind,
-                    Said {
-                        subscribe,
-                        has,
-                        ..Said::default()
-                    },
-                ));
-            }
-        }
-        said
-    }
-
-    /// Takes what is good, refuses the answer if something in it is bad, and then asks for what that leads to.
-    fn told(&mut self, told: Told) -> Vec<(Kind, Said)> {
-        let mut bad = Vec::new();
-        let has = self.has.entry(told.kind).or_default();
-        for (name, resource) in &told.resources {
-            let follows = self.follows.get(&told.kind);
-            if matches!(told.kind, Kind::Endpoints | Kind::Route) && follows.is_none_or(|names| !names.contains(name)) {
-                // On the way when it was let go.
-                continue;
-            }
-            if resource.version.as_str() == version_of("bad") {
-                bad.push(name.clone());
-                continue;
-            }
-            let value = (resource.version.clone(), resource.refers.clone());
-            self.repeated += usize::from(has.insert(name.clone(), value.clone()) == Some(value));
-        }
-        for name in &told.removed {
-            has.remove(name);
-        }
-        let mut said = Vec::new();
-        for (leader, follower) in [(Kind::Cluster, Kind::Endpoints), (Kind::Listener, Kind::Route)] {
-            if told.kind != leader {
-                continue;
-            }
-            let wanted = self.names(leader);
-            let follows = self.follows.entry(follower).or_default();
-            let subscribe: Vec<String> = wanted.difference(follows).cloned().collect();
-            let unsubscribe: Vec<String> = follows.difference(&wanted).cloned().collect();
-            let has = self.has.entry(follower).or_default();
-            has.retain(|name, _| wanted.contains(name));
-            *follows = wanted;
-            if !(subscribe.is_empty() && unsubscribe.is_empty()) {
-                said.push((
-                    follower,
-                    Said {
-                        subscribe,
-                        unsubscribe,
-                        ..Said::default()
-                    },
-                ));
-            }
-        }
-        let refused = (!bad.is_empty()).then(|| format!("bad: {}", bad.join(", ")));
-        said.push((
-            told.kind,
-            Said {
-                nonce: told.nonce,
-                refused,
-                ..Said::default()
-            },
-        ));
-        said
-    }
-
-    /// The clusters that connections are led to by what is not as it is wanted.
-    fn leads_to(&self, wanted: Option<&Arc<Snapshot>>) -> BTreeSet<String> {
-        let mut clusters = BTreeSet::new();
-        for kind in [Kind::Listener, Kind::Route] {
-            for (name, (version, refers)) in self.has.get(&kind).into_iter().flatten() {
-                let resource = wanted.and_then(|wanted| wanted.get(kind, name));
-                if resource.is_none_or(|resource| resource.version != *version) {
-                    clusters.extend(refers.iter().cloned());
-                }
-            }
-        }
-        clusters
-    }
+    clusters
 }
 
 /// The digest that a plain resource with this text has.
@@ -226,7 +123,7 @@ const PATIENCE: Patience = Patience {
 
 struct World {
     now: Instant,
-    envoy: Envoy,
+    envoy: Config,
     session: Session,
     wanted: Option<Arc<Snapshot>>,
     /// With what was wanted when it was told.
@@ -281,7 +178,8 @@ impl World {
             .flat_map(|it| &it.refers)
             .collect();
         for kind in leading {
-            for (name, (version, refers)) in self.envoy.has.get(&kind).into_iter().flatten() {
+            for (name, had) in self.envoy.has.get(&kind).into_iter().flatten() {
+                let (version, refers) = (&had.version, &had.refers);
                 let it = wanted.get(kind, name);
                 let drains = kind == Kind::Route && it.is_none();
                 let is_current = it.is_some_and(|it| it.version == *version);
@@ -315,7 +213,7 @@ impl World {
         let after = self.envoy.names(Kind::Cluster);
         for gone in before.difference(&after) {
             assert!(
-                !self.envoy.leads_to(wanted.as_ref()).contains(gone),
+                !leads_to(&self.envoy, wanted.as_ref()).contains(gone),
                 "{gone} was taken away under its connections"
             );
         }
@@ -344,7 +242,10 @@ proptest! {
     fn in_the_end_envoy_has_what_was_published(steps in proptest::collection::vec(step(), 1..60), last in wish()) {
         let mut world = World {
             now: Instant::now(),
-            envoy: Envoy::default(),
+            envoy: Config {
+                bad: Some(version_of("bad")),
+                ..Config::default()
+            },
             session: Session::new(None, PATIENCE),
             wanted: None,
             to_envoy: VecDeque::new(),
@@ -372,7 +273,7 @@ proptest! {
                 {
                     // Not asked for: what it belongs to is refused.
                 } else {
-                    prop_assert_eq!(has.get(name).map(|(version, _)| version), Some(version), "{:?} {}", kind, name);
+                    prop_assert_eq!(has.get(name).map(|had| &had.version), Some(version), "{:?} {}", kind, name);
                 }
             }
             for name in has.keys().filter(|name| wanted.get(kind, name).is_none()) {
