@@ -28,7 +28,7 @@ use crate::domain::time::{Timestamp, since};
 
 use super::folder::Folder;
 use super::memory::Memory;
-use super::stored::{decode, encode, event_key, unreadable};
+use super::stored::{decode, encode, event_key, known, unreadable};
 use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable};
 
 const CLAIMS: &str = "claims.json";
@@ -240,7 +240,9 @@ impl Ledger for InFolder {
 
     async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Ok(table.map(|table| StoredTable {
+        let Some(table) = table else { return Ok(None) };
+        known("table", table.schema)?;
+        Ok(Some(StoredTable {
             version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
             table,
         }))
@@ -252,6 +254,9 @@ impl Ledger for InFolder {
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
         let mut stored = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stored) = stored.as_ref() {
+            known("table", stored.schema)?;
+        }
         if stored.as_ref().is_none_or(|stored| stored.read_at <= table.read_at) {
             *stored = Some(table.clone());
         }
