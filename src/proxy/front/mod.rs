@@ -262,7 +262,6 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
-        let before = self.side(&name);
         self.change(|now| now.state.flip(&name, side))?;
         let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
@@ -271,9 +270,8 @@ impl Front {
         match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if (before, side) == (Side::Backend, Side::Waker) && matches!(error, NotAcked::Rejected(_)) {
-                    // What it has accepted of the rule leads to machines, so all of it has to. One that was asleep already, and
-                    // of which nobody knew whether Envoy had heard, stays so: its machines may be down.
+                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
+                    // What it has accepted of the rule leads to machines, so all of it has to.
                     self.change(|now| now.state.flip(&name, Side::Backend))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
