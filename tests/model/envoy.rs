@@ -45,13 +45,12 @@ impl World {
 
     /// What the daemon is told of a flip. A refusal of the way to sleep is taken back whole.
     pub(super) fn flip_in_envoy(&mut self, side: Side, fate: Fate, takes: Time) -> Result<(), Fault> {
-        let now = self.now;
+        let (now, leads) = (self.now, self.is_on(0) == Side::Backend);
         let Some(envoy) = &mut self.envoy else { return Ok(()) };
         let lost = |words: &str| Err(Fault::new(FaultKind::Other, "envoy:flip", words));
         if envoy.stored == side && envoy.sure {
             return Ok(());
         }
-        let before = envoy.stored;
         (envoy.stored, envoy.sure) = (side, false);
         let outcome = match fate {
             Fate::Late | Fate::LateAndLost => {
@@ -59,11 +58,13 @@ impl World {
                 lost("Envoy does not acknowledge it in time")
             }
             Fate::Refused(_) => {
-                // A way to sleep is taken back. Other than that, what was refused is told again after a while.
-                let taken_back = side == Side::Waker && before == Side::Backend;
-                let stored = if taken_back { Side::Backend } else { side };
-                envoy.stored = stored;
-                envoy.told = Some((stored, now + if taken_back { takes } else { 35 }));
+                // A way to sleep is taken back whole where Envoy leads to machines; otherwise there is nothing to refuse.
+                if side == Side::Waker && !leads {
+                    envoy.sure = true;
+                    return Ok(());
+                }
+                envoy.stored = Side::Backend;
+                envoy.told = Some((Side::Backend, now + if leads { takes } else { 35 }));
                 lost("Envoy refuses it")
             }
             Fate::Well | Fate::Halfway(_) | Fate::AnswerLost | Fate::QuestionLost => {

@@ -2,7 +2,8 @@
 //! steps, a connection may come by the old way until Envoy has taken it, connections wait, load reports are late, and the daemon
 //! may die between any two steps and come back with Envoy or without.
 //!
-//! Seen red: see each property.
+//! Seen red: with the settling ignored (I2, I6) and with health not asked for (I6); with a refusal that leads to a machine which is
+//! down (I1).
 
 use std::collections::BTreeSet;
 use std::time::Duration;

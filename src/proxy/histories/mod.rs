@@ -1,6 +1,10 @@
 //! I1 to I10 of the proxy over random histories: the shipped daemon without its sockets (rules, state on the disk, looks,
 //! doorbell, delta sessions) between a model of Envoy and machines that have their troubles. It dies at any moment, also between
 //! what is stored and what is told, and each time another one goes on. Judged by the world's truth.
+//!
+//! Seen red: with health not asked for (I1); with a stop right at the flip, and with generations that stay (I2); with rings for
+//! earlier generations heard (I6); with a next look that is now (I5); with another rule's claim on the machine unheeded (I8); with
+//! nothing stored before it is told, and with the ports of a rule that is gone given away (I10).
 
 mod judge;
 mod story;
@@ -15,7 +19,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRu
 
 use crate::played::Playing;
 
-use self::story::{Story, turn};
+use self::story::{Story, Turn, turn};
 use self::world::Stage;
 
 /// The same histories in every run; PROPTEST_CASES asks for more of them. A failing one is printed, shrunk.
@@ -30,49 +34,49 @@ fn runner(cases: u32) -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
+/// What was seen in this history; an error is the first promise that was broken in it.
+fn told(turns: &[Turn]) -> Result<BTreeSet<&'static str>, String> {
+    let stage = Stage::new(2);
+    let _playing = Playing::begin(Arc::new(stage.clone()));
+    let mut story = Story::begin(stage.clone());
+    for turn in turns {
+        story.tell(turn);
+        if let Some(first) = stage.inner().truth.wrong.first() {
+            return Err(first.clone());
+        }
+    }
+    story.end();
+    let inner = stage.inner();
+    match inner.truth.wrong.first() {
+        Some(first) => Err(first.clone()),
+        None => Ok(inner.truth.sights.clone()),
+    }
+}
+
 #[test]
 fn no_history_of_the_proxy_breaks_a_promise() {
     let sights = RefCell::new(BTreeSet::new());
     runner(12)
         .run(&vec(turn(), 1..50), |turns| {
-            let stage = Stage::new(2);
-            let _playing = Playing::begin(Arc::new(stage.clone()));
-            let mut story = Story::begin(stage.clone());
-            for turn in &turns {
-                story.tell(turn);
-                if let Some(first) = stage.inner().truth.wrong.first() {
-                    return Err(TestCaseError::fail(first.clone()));
-                }
-            }
-            story.end();
-            let inner = stage.inner();
-            sights.borrow_mut().extend(inner.truth.sights.iter().copied());
-            match inner.truth.wrong.first() {
-                Some(first) => Err(TestCaseError::fail(first.clone())),
-                None => Ok(()),
-            }
+            let seen = told(&turns).map_err(TestCaseError::fail)?;
+            sights.borrow_mut().extend(seen);
+            Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));
     let expected = [
         "asleep",
         "awake",
-        "checking",
         "delivered",
         "failed",
         "let go",
-        "misconfigured",
         "on the backend",
         "served",
         "settling",
         "started",
         "starting",
         "stopped",
-        "stopping",
     ];
-    // A few histories cannot show everything.
-    let missing: Vec<_> = expected
-        .iter()
-        .filter(|sight| !sights.borrow().contains(**sight))
-        .collect();
+    let sights = sights.into_inner();
+    let missing: Vec<_> = expected.iter().filter(|sight| !sights.contains(**sight)).collect();
     assert!(missing.is_empty(), "never seen: {missing:?}");
 }

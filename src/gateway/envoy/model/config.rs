@@ -17,7 +17,7 @@ pub struct Config {
     pub repeated: usize,
     /// Of what version everything is refused.
     pub bad: Option<String>,
-    /// The rules whose listeners, clusters and routes of their own are refused.
+    /// The rules whose listeners are refused: somebody else has the port.
     pub refuses: BTreeSet<RuleName>,
 }
 
@@ -63,9 +63,9 @@ impl Config {
         said
     }
 
-    fn is_refused(&self, resource: &Resource) -> bool {
-        self.bad.as_ref() == Some(&resource.version)
-            || resource.rule.as_ref().is_some_and(|rule| self.refuses.contains(rule))
+    fn is_refused(&self, kind: Kind, resource: &Resource) -> bool {
+        let listens = kind == Kind::Listener && resource.rule.as_ref().is_some_and(|rule| self.refuses.contains(rule));
+        self.bad.as_ref() == Some(&resource.version) || listens
     }
 
     /// Takes what is good, refuses the answer if something in it is bad, and then asks for what that leads to.
@@ -77,7 +77,7 @@ impl Config {
                 // On the way when it was let go.
                 continue;
             }
-            if self.is_refused(resource) {
+            if self.is_refused(told.kind, resource) {
                 bad.push(name.clone());
                 continue;
             }
