@@ -437,7 +437,7 @@ fn instance(api: Api, tags: &[(&str, &str)]) -> String {
     first(&api.ec2("RunInstances", &parameters), "instanceId")
 }
 
-/// Seen red: with a filter that finds the proxy; with what is for any proxy served by each.
+/// Seen red: with a filter whose machines are not asked for at the start.
 #[test]
 fn the_daemon_serves_neither_itself_nor_what_may_be_anothers() {
     let moto = Moto::start();
