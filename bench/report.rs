@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt::Write, fs};
 
+use crate::usage::cores;
+
 const RESULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/bench/RESULTS.md");
 
 /// What is written so far.
@@ -53,9 +55,9 @@ fn machine() -> String {
     let name = info
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
     format!(
-        "Machine: {cores} cores, {}.",
+        "Machine: {} cores, {}.",
+        cores(),
         name.map_or("of an unknown kind", |(_, name)| name)
     )
 }

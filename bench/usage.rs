@@ -21,3 +21,9 @@ pub fn memory(process: u32) -> f64 {
         .expect("in kB");
     kilobytes / 1024.0
 }
+
+/// All of the machine's, whatever this process may use.
+pub fn cores() -> usize {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    info.lines().filter(|line| line.starts_with("processor")).count().max(1)
+}

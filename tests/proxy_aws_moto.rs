@@ -231,7 +231,7 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let mark = records("_autostopping.db.example.com");
     assert_eq!(
         first(&mark, "Value").replace("&quot;", "\""),
-        "\"autostopping-proxy=vm-1\""
+        format!("\"autostopping-proxy=vm-1@{REGION}\"")
     );
 
     // It follows, to another kind of record too.
@@ -240,6 +240,17 @@ async fn names_lead_to_the_proxy_and_nothing_of_others_is_replaced() {
     let followed = records("db.example.com");
     assert_eq!(first(&followed, "Type"), "CNAME");
     assert_eq!(first(&followed, "Value"), "proxy.example.net");
+
+    // What it is not asked to give up, and what leads elsewhere, stays.
+    assert_eq!(zone.own(&both).await.unwrap(), ["*.dev.example.com"]);
+    assert_eq!(zone.forget(&BTreeSet::new(), &both).await.unwrap(), [""; 0]);
+    let all = BTreeSet::from(["*.dev.example.com".to_owned(), "db.example.com".to_owned()]);
+    assert_eq!(zone.forget(&all, &both).await.unwrap(), ["*.dev.example.com"]);
+    for name in ["*.dev.example.com", "_autostopping-any.dev.example.com"] {
+        assert!(!records(name).contains(&format!("<Name>{name}.</Name>")), "{name}");
+    }
+    assert_eq!(zone.own(&both).await.unwrap(), [""; 0]);
+    assert_eq!(zone.own(&name).await.unwrap(), ["db.example.com"]);
 
     // Another proxy's, and what somebody made by hand.
     let other = aws(&moto).zone(&id, "vm-2");
@@ -288,6 +299,18 @@ fn metadata(values: &'static [(&'static str, &'static str)]) -> u16 {
     port
 }
 
+/// The environment of a machine of EC2 whose environment names another Region than its configuration.
+fn on_aws(moto: &Moto, metadata: u16) -> Vec<(&'static str, String)> {
+    let local = |port: u16| format!("http://127.0.0.1:{port}");
+    vec![
+        ("AWS_ENDPOINT_URL", local(moto.port)),
+        ("AWS_REGION", "eu-west-1".to_owned()),
+        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", local(metadata)),
+    ]
+}
+
 /// Seen red: with `AWS_REGION` before the configuration's Region; without the record's owner being looked at; with secrets read
 /// by the clock alone.
 #[test]
@@ -304,18 +327,8 @@ fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules(
     by_hand(api, &zone, "www.example.com", "192.0.2.9");
 
     let mut place = Place::new();
-    let endpoint = format!("http://127.0.0.1:{}", moto.port);
     let machine = metadata(&[("public-ipv4", "198.51.100.7"), ("local-ipv4", "10.0.0.5")]);
-    place.environment = vec![
-        ("AWS_ENDPOINT_URL", endpoint),
-        ("AWS_REGION", "eu-west-1".to_owned()),
-        ("AWS_ACCESS_KEY_ID", "test".to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", "test".to_owned()),
-        (
-            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-            format!("http://127.0.0.1:{machine}"),
-        ),
-    ];
+    place.environment = on_aws(&moto, machine);
     let id = zone.rsplit('/').next().unwrap();
     let more = format!(
         "usageTrackingPort = 0\nhttpsPorts = 8443\nregion = \"{REGION}\"\nhostedZone = \"{id}\"\n[[tls]]\nsecret = \"both\"\n"
@@ -382,31 +395,104 @@ fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules(
         leads("new.example.com", "198.51.100.7"),
         "a rule that goes leaves its record"
     );
+
+    // Until it is told to forget it: nothing of a rule that is there, unless it is wanted.
+    let forget =
+        |more: &[&str]| place.ask(&[&["proxy", "forget-records", "--yes"], more].concat())["forgotten"].clone();
+    assert!(
+        !place.run(&["proxy", "forget-records"]).status.success(),
+        "nobody can be asked"
+    );
+    assert!(leads("new.example.com", "198.51.100.7"));
+    assert_eq!(forget(&[]), serde_json::json!(["new.example.com"]));
+    assert!(!leads("new.example.com", "198.51.100.7") && leads("db.example.com", "198.51.100.7"));
+    drop(daemon);
+    assert!(
+        !place.run(&["proxy", "forget-records", "--yes"]).status.success(),
+        "which are in use is not known"
+    );
+    assert_eq!(
+        forget(&["--all"]),
+        serde_json::json!(["*.dev.example.com", "db.example.com"])
+    );
+    assert!(leads("www.example.com", "192.0.2.9"));
+}
+
+/// A running instance with these tags: its id.
+fn instance(api: Api, tags: &[(&str, &str)]) -> String {
+    let mut parameters: Vec<(String, String)> = [
+        ("ImageId", "ami-12c6146b"),
+        ("MinCount", "1"),
+        ("MaxCount", "1"),
+        ("TagSpecification.1.ResourceType", "instance"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    for (place, (key, value)) in tags.iter().enumerate() {
+        let tag = format!("TagSpecification.1.Tag.{}", place + 1);
+        parameters.push((format!("{tag}.Key"), (*key).to_owned()));
+        parameters.push((format!("{tag}.Value"), (*value).to_owned()));
+    }
+    let parameters: Vec<_> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    first(&api.ec2("RunInstances", &parameters), "instanceId")
+}
+
+/// Seen red: with a filter that finds the proxy; with what is for any proxy served by each.
+#[test]
+fn the_daemon_serves_neither_itself_nor_what_may_be_anothers() {
+    let moto = Moto::start();
+    let api = Api { port: moto.port };
+    let web = ("app", "web");
+    let idle = ("autostopping:idle", "30m");
+    let for_any = ("autostopping:proxy", "true");
+    let own = instance(api, &[web, ("autostopping:access-point", "ap-1")]);
+    let one = instance(api, &[web]);
+    instance(api, &[("Name", "shell"), for_any, ("autostopping:tcp", "22"), idle]);
+
+    let mut place = Place::new();
+    let here: &'static [(&str, &str)] = vec![("instance-id", &*own.leak())].leak();
+    place.environment = on_aws(&moto, metadata(here));
+    place.write(
+        "config.toml",
+        &place.config(&format!("usageTrackingPort = 0\nregion = \"{REGION}\"")),
+    );
+    let filter = "idle = \"1h\"\nresources = [{ tag = { app = \"web\" } }]\n[[tcp]]\nport = 22\n";
+    place.write("rules.d/web.toml", filter);
+    let rules = || {
+        let all = place.ask(&["proxy", "list"]);
+        let names = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|rule| rule["rule"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    let daemon = place.start();
+    assert_eq!(place.status("web")["resources"], serde_json::json!([one]));
+    assert_eq!(
+        (rules(), place.errors().as_str()),
+        (vec!["shell".to_owned(), "web".to_owned()], "")
+    );
+    drop(daemon);
+
+    // Another proxy comes: what the first has served it goes on serving, and one that begins leaves it alone.
+    instance(api, &[("autostopping:access-point", "ap-2")]);
+    let told = "the proxy \"ap-2\" is in this Region too";
+    let daemon = place.start();
+    assert_eq!(rules(), ["shell", "web"]);
+    assert!(place.errors().contains(told), "{}", place.errors());
+    drop(daemon);
+    std::fs::remove_dir_all(place.path("state")).unwrap();
+    let _daemon = place.start();
+    assert_eq!(rules(), ["web"]);
+    assert!(place.errors().contains(told), "{}", place.errors());
 }
 
 #[tokio::test]
 async fn what_is_tagged_is_found_and_becomes_rules() {
     let moto = Moto::start();
     let api = Api { port: moto.port };
-    let instance = |tags: &[(&str, &str)]| {
-        let mut parameters: Vec<(String, String)> = [
-            ("ImageId", "ami-12c6146b"),
-            ("MinCount", "1"),
-            ("MaxCount", "1"),
-            ("TagSpecification.1.ResourceType", "instance"),
-        ]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
-        for (place, (key, value)) in tags.iter().enumerate() {
-            parameters.push((format!("TagSpecification.1.Tag.{}.Key", place + 1), (*key).to_owned()));
-            parameters.push((
-                format!("TagSpecification.1.Tag.{}.Value", place + 1),
-                (*value).to_owned(),
-            ));
-        }
-        let parameters: Vec<_> = parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        first(&api.ec2("RunInstances", &parameters), "instanceId")
-    };
+    let instance = |tags: &[(&str, &str)]| instance(api, tags);
     let idle = ("autostopping:idle", "30m");
     let shell = instance(&[
         ("autostopping:proxy", "true"),
@@ -431,10 +517,11 @@ async fn what_is_tagged_is_found_and_becomes_rules() {
     let all = tagged(&Ec2::new(aws.ec2()), &Rds::new(aws.rds())).await.unwrap();
     let here = Here {
         access_point: None,
+        machine: None,
         settle: Duration::from_secs(60),
         idle_min: Duration::from_secs(60),
     };
-    let found = discovered(&all, &here);
+    let found = discovered(&all, &[], &[], &here);
     let rules: Vec<_> = found
         .rules
         .iter()

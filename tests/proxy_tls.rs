@@ -7,6 +7,7 @@ mod browser;
 mod proxy_daemon;
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use base64::Engine;
@@ -51,13 +52,15 @@ impl Authority {
     }
 }
 
-/// Two certificates, the second for a name of its entry's choice, and a site with three names that is asleep.
+/// Two certificates, the second for a name of its entry's choice.
+const TLS: &str = "httpsPorts = [8443, 8444]\nredirectToHTTPS = true\n\
+                   [[tls]]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n\
+                   [[tls]]\ncertificate = \"b.pem\"\nkey = \"b.key\"\nhosts = \"b.test\"\n";
+
+/// These certificates, and a site with three names that is asleep.
 fn place(authority: &Authority, a: &Pair, b: &Pair, command: &str, port: u16) -> Place {
     let place = Place::new();
-    let tls = "httpsPorts = [8443, 8444]\nredirectToHTTPS = true\nusageTrackingPort = 0\n\
-               [[tls]]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n\
-               [[tls]]\ncertificate = \"b.pem\"\nkey = \"b.key\"\nhosts = \"b.test\"\n";
-    place.write("config.toml", &place.config(tls));
+    place.write("config.toml", &place.config(&format!("usageTrackingPort = 0\n{TLS}")));
     place.write("authority.pem", authority.0.pem().as_str());
     for (name, pair) in [("a", a), ("b", b)] {
         place.write(&format!("{name}.pem"), &pair.chain);
@@ -229,9 +232,9 @@ fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
     place.until("it is told", || place.errors().contains(told));
 }
 
-/// Seen red: with a daemon that does not start.
+/// Seen red: with a daemon that does not start; with the site in the clear as long as there is no certificate.
 #[test]
-fn without_a_certificate_all_but_https_is_served_until_it_is_there() {
+fn without_a_certificate_nothing_is_served_in_the_clear_and_https_once_it_is_there() {
     let authority = Authority::new();
     let a = authority.sign("a", &["www.a.test"]);
     let b = authority.sign("b", &["b.test"]);
@@ -245,12 +248,61 @@ fn without_a_certificate_all_but_https_is_served_until_it_is_there() {
     let _daemon = place.start();
     let said = place.errors();
     assert!(said.contains("a.pem") && said.contains("b.key"), "{said}");
-    assert_eq!(curl(&place, "http://www.a.test:8080/", "%{http_code}"), "200");
+    let sent_on = "301 https://www.a.test:8443/";
+    let of = "%{http_code} %{redirect_url}";
+    assert_eq!(curl(&place, "http://www.a.test:8080/", of), sent_on);
     place.write("b.key", &b.key);
     place.until("one is there", || shown(&place, Some("b.test")) == "b");
     place.write("a.pem", &a.chain);
     place.until("the other is there", || shown(&place, Some("www.a.test")) == "a");
     assert_eq!(place.errors(), "");
+}
+
+/// Seen red: with the certificates that can be read alone; with a site in the clear.
+#[test]
+fn a_certificate_that_cannot_be_read_takes_nothing_from_a_running_envoy() {
+    let authority = Authority::new();
+    let a = authority.sign("a", &["www.a.test"]);
+    let b = authority.sign("b", &["b.test"]);
+    let port = free_port();
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("go"), "").unwrap();
+    std::fs::write(files.path().join("index.html"), "the site").unwrap();
+    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    let (daemon, envoy) = place.start_services_with(600, TLS);
+    let mut open = Open::to(&place, "www.a.test");
+    assert_eq!(open.get("www.a.test", "/"), "the site");
+    drop(daemon);
+    for file in ["a.pem", "b.key"] {
+        std::fs::remove_file(place.path(file)).unwrap();
+    }
+    let daemon = place.start_alone();
+    assert!(place.errors().contains("a.pem") && place.errors().contains("b.key"));
+    let of = "%{http_code} %{redirect_url}";
+    assert_eq!(curl(&place, "https://www.a.test:8443/", "%{http_code}"), "200");
+    assert_eq!(
+        curl(&place, "http://www.a.test:8080/", of),
+        "301 https://www.a.test:8443/"
+    );
+    assert_eq!(
+        (shown(&place, None).as_str(), shown(&place, Some("b.test")).as_str()),
+        ("a", "b")
+    );
+    assert_eq!(open.get("www.a.test", "/"), "the site", "the connection lives");
+    // An Envoy that has none turns clients of HTTPS away and serves the rest, until there are some.
+    drop(envoy);
+    let _envoy = place.envoy(600);
+    place.until("it listens", || {
+        TcpStream::connect((place.address.as_str(), 8080)).is_ok()
+    });
+    assert_eq!(curl(&place, "http://b.test:8080/", of), "301 https://b.test:8443/");
+    assert_eq!(shown(&place, Some("b.test")), "");
+    place.write("b.key", &b.key);
+    place.write("a.pem", &a.chain);
+    place.until("they are there", || {
+        shown(&place, Some("b.test")) == "b" && shown(&place, Some("www.a.test")) == "a"
+    });
+    drop(daemon);
 }
 
 /// Seen red: with a page that does not reload.

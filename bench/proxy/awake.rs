@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::fronts::{Behind, Front, RULE};
 use crate::ours::host;
+use crate::pins;
 use crate::report::{Report, median, percentile};
 use crate::traffic;
 use crate::usage::cpu;
@@ -61,6 +62,7 @@ struct Series {
 }
 
 pub fn measure(rounds: usize, report: &mut Report) {
+    pins::generators();
     let behind = Behind::start();
     let fronts = [
         Front::bare_envoy("Envoy, bare", &behind),
@@ -82,6 +84,7 @@ pub fn measure(rounds: usize, report: &mut Report) {
         }
         println!("  round {} of {rounds}", round + 1);
     }
+    pins::nobody();
     tell(rounds, &fronts, &series, report);
 }
 
@@ -157,7 +160,8 @@ fn tell(rounds: usize, fronts: &[Front], series: &[Series], report: &mut Report)
              to a site of 20 bytes (nginx). TCP: one stream towards the client for {} ms; connections that bring one byte, \
              16 clients, {} ms. *Of bare* is the median of the ratios to the first bare Envoy in the same round, more is \
              better (for latency its value divided by theirs), with an interval that holds the true median with at least \
-             95 % by order statistics. *Busy* is the share of its core that the proxy used: well below 1, something else was \
+             95 % by order statistics. Each proxy works with one thread and has the machine's first core to itself, ours \
+             together with its daemon; everything else has the others. *Busy* is the share of its core that the proxy used: well below 1, something else was \
              the limit.",
             STREAM.as_millis(),
             DIAL.as_millis(),

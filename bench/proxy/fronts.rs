@@ -128,7 +128,9 @@ impl Front {
              [[tcp]]\nport = {source}\n[[tcp]]\nport = {greeter}\n"
         );
         place.write(&format!("rules.d/{RULE}.toml"), &text);
-        let proxy = Proxy::start(place);
+        let proxy = Proxy::start(place, &["--concurrency", "1"]);
+        pins::front(proxy.daemon.id());
+        pins::front(proxy.envoy.0.id());
         proxy.tell(RULE, "wake");
         proxy.until(RULE, "awake");
         Front {

@@ -115,7 +115,7 @@ pub async fn measure(report: &mut Report) {
 async fn series(kind: Kind, clients: usize, rules: usize) -> (Waits, Memory) {
     let place = Place::new();
     let machines: Vec<Machine> = (0..rules).map(|number| Machine::new(&place, kind, number)).collect();
-    let proxy = Proxy::start(place);
+    let proxy = Proxy::start(place, &[]);
     let mut waits = Waits::default();
     let mut memory = None;
     for machine in machines {

@@ -30,7 +30,6 @@ fn main() {
     // `only=awake`, `only=held` or `only=many` is for trying things: nothing is written.
     let only = told("only");
     let wanted = |part: &str| only.as_ref().is_none_or(|only| only == part);
-    pins::generators();
     let mut report = Report::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be made");
@@ -49,7 +48,6 @@ fn main() {
     report.save(
         "The proxy",
         "Written by `make bench-proxy`, which repeats all of it: the release build of the daemon and Envoy 1.40, on loopback. \
-         The proxies have the machine's first core to themselves (ours shares it with its daemon); clients and what is behind \
-         the proxies have the others. Every proxy works with one thread.",
+         Clients and what is behind the proxy are on the same machine.",
     );
 }

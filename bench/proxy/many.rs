@@ -1,7 +1,11 @@
 //! A thousand rules: how long a flip takes, and what they weigh.
 
+use std::collections::BTreeSet;
 use std::io::Read;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::ours::{Proxy, host};
 use crate::proxy_daemon::Place;
@@ -55,14 +59,10 @@ fn one(rules: usize, report: &mut Report) {
         );
         place.write(&format!("rules.d/{rule}.toml"), &text);
     }
-    let proxy = Proxy::start(place);
+    let proxy = Proxy::start(place, &[]);
     let listening = listening(&proxy);
     assert_eq!(listening, rules + 1, "one for each rule, and one for HTTP");
-    let asleep = |rule: &serde_json::Value| rule["phase"] == "asleep";
-    proxy.place.until("all asleep", || {
-        let list = proxy.place.ask(&["proxy", "list"]);
-        list.as_array().is_some_and(|rules| rules.iter().all(asleep))
-    });
+    until_all_asleep(&proxy);
     let memory = proxy.memory();
     let [mut to_waker, mut to_machine, mut woken] = [const { Vec::new() }; 3];
     for flip in 0..FLIPS {
@@ -91,15 +91,28 @@ fn one(rules: usize, report: &mut Report) {
     report.row(&cells);
 }
 
+/// Each rule is looked at for the first time.
+fn until_all_asleep(proxy: &Proxy) {
+    let asleep = |rule: &Value| rule["phase"] == "asleep";
+    let all_asleep = || {
+        thread::sleep(Duration::from_millis(200));
+        let rules = proxy.place.ask(&["proxy", "list"]);
+        rules.as_array().is_some_and(|rules| rules.iter().all(asleep))
+    };
+    assert!((0..300).any(|_| all_asleep()), "not all are asleep within a minute");
+}
+
 /// Ports at which Envoy listens. Source: Linux, Documentation/networking/proc_net_tcp.rst; state 0A is LISTEN.
 fn listening(proxy: &Proxy) -> usize {
     let octets: Vec<u8> = proxy.place.address.split('.').flat_map(str::parse).collect();
     let address: String = octets.iter().rev().map(|octet| format!("{octet:02X}")).collect();
     let sockets = std::fs::read_to_string("/proc/net/tcp").expect("it can be read");
-    let listens = |line: &&str| {
+    let listens = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
-        let local = words.next().is_some_and(|local| local.starts_with(&address));
-        local && words.nth(1) == Some("0A")
+        let local = words.next().filter(|local| local.starts_with(&address))?.to_owned();
+        (words.nth(1) == Some("0A")).then_some(local)
     };
-    sockets.lines().filter(listens).count()
+    // Each thread of Envoy has a socket of its own.
+    let ports: BTreeSet<String> = sockets.lines().filter_map(listens).collect();
+    ports.len()
 }

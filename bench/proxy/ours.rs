@@ -7,7 +7,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::pins;
 use crate::proxy_daemon::{Daemon, Place, Service, free_port};
 use crate::usage::memory;
 
@@ -33,21 +32,19 @@ pub struct Memory {
 }
 
 impl Proxy {
-    /// With the rules that were written to this place.
-    pub fn start(place: Place) -> Proxy {
-        let more = format!("usageTrackingPort = {}\nlog = \"error\"", free_port());
+    /// With the rules that were written to this place, and more arguments for Envoy.
+    pub fn start(place: Place, more: &[&str]) -> Proxy {
+        let keys = format!("usageTrackingPort = {}\nlog = \"error\"", free_port());
         // Room for a thousand rules.
-        let config = place.config(&more).replace("50000-50009", "50000-59999");
+        let config = place.config(&keys).replace("50000-50009", "50000-59999");
         place.write("config.toml", &config);
         let begin = Instant::now();
         let (daemon, envoy) = thread::scope(|scope| {
             let daemon = scope.spawn(|| place.start_alone());
-            let envoy = place.envoy_with(600, &["--concurrency", "1"]);
+            let envoy = place.envoy_with(600, more);
             (daemon.join().expect("it starts"), envoy)
         });
         let start = begin.elapsed();
-        pins::front(daemon.id());
-        pins::front(envoy.0.id());
         Proxy {
             place,
             daemon,

@@ -1,14 +1,20 @@
 //! Which cores a process may use: proxies one, everything else the others.
 
 use std::process::Command;
-use std::thread::available_parallelism;
 
-/// This process and all that it starts from now on.
+use crate::usage::cores;
+
+/// This process and all that it starts from now on leave one core to the proxies.
 pub fn generators() {
-    let cores = available_parallelism().map_or(1, usize::from);
+    let cores = cores();
     if cores > 1 {
         pin(std::process::id(), &format!("1-{}", cores - 1));
     }
+}
+
+/// As before [`generators`].
+pub fn nobody() {
+    pin(std::process::id(), &format!("0-{}", cores() - 1));
 }
 
 /// A proxy, or a part of one.

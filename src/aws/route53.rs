@@ -7,6 +7,8 @@
 
 mod records;
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::operation::{Service, domain};
@@ -15,9 +17,8 @@ use super::{Aws, in_time};
 use crate::config::proxy::RecordTarget as Target;
 use crate::domain::fault::{Fault, FaultKind};
 use aws_sdk_ec2::config::Region;
-use records::{Decision, RecordSet, decide, mark, normal};
+use records::{Change, Decision, RecordSet, decide, mark, normal, own};
 
-const GET: &str = "route53:GetHostedZone";
 const LIST: &str = "route53:ListResourceRecordSets";
 const CHANGE: &str = "route53:ChangeResourceRecordSets";
 const VERSION: &str = "2013-04-01";
@@ -37,6 +38,10 @@ pub struct Zone {
 struct Listed {
     #[serde(default)]
     resource_record_sets: Sets,
+    /// Where the next page begins, when there is one.
+    next_record_name: Option<String>,
+    next_record_type: Option<String>,
+    next_record_identifier: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -49,31 +54,41 @@ struct Sets {
 #[derive(Deserialize)]
 struct Accepted {}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Got {
-    hosted_zone: Described,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Described {
-    name: String,
-}
-
 impl Zone {
-    /// The domain whose names are in it, in lower case and without a dot at its end.
+    /// The domain whose names are in it, in lower case and without a dot at its end. Records are listed in the order of their
+    /// labels from the last to the first, and that of the domain itself cannot be deleted: it is the first (Amazon Route 53 API
+    /// reference, ListResourceRecordSets). So the right to list is enough.
     ///
     /// # Errors
     /// What Route 53 refuses.
     pub async fn domain(&self) -> Result<String, Fault> {
-        let request = Request {
-            method: "GET",
-            path: format!("/{VERSION}/hostedzone/{}", self.id),
-            body: String::new(),
-        };
-        let got: Got = in_time(GET, self.calls.call(GET, request)).await?;
-        Ok(normal(&got.hosted_zone.name))
+        let listed = in_time(LIST, self.list(&[("maxitems", "1")])).await?;
+        let first = listed.resource_record_sets.all.first();
+        let empty = || Fault::new(FaultKind::NotFound, LIST, "the hosted zone is empty");
+        first.map(|set| normal(&set.name)).ok_or_else(empty)
+    }
+
+    /// The names that this proxy has made lead to the target, and that still do.
+    ///
+    /// # Errors
+    /// What Route 53 refuses.
+    pub async fn own(&self, target: &Target) -> Result<Vec<String>, Fault> {
+        Ok(own(&self.all().await?, target, &self.owner).into_keys().collect())
+    }
+
+    /// Removes the records of these names with their marks, as far as they are [its own](Zone::own): those it removed.
+    ///
+    /// # Errors
+    /// What Route 53 refuses; the names before it are gone.
+    pub async fn forget(&self, names: &BTreeSet<String>, target: &Target) -> Result<Vec<String>, Fault> {
+        let mut gone = Vec::new();
+        for (name, changes) in own(&self.all().await?, target, &self.owner) {
+            if names.contains(&name) {
+                in_time(CHANGE, self.change(&changes)).await?;
+                gone.push(name);
+            }
+        }
+        Ok(gone)
     }
 
     /// Makes `name` lead to the target, unless it does already. True when something was changed.
@@ -91,41 +106,70 @@ impl Zone {
         match decide(name, target, &self.owner, &there, &marks) {
             Decision::Nothing => Ok(false),
             Decision::Refuse(why) => Err(Fault::new(FaultKind::Conflict, CHANGE, why)),
-            Decision::Change(changes) => {
-                let request = Request {
-                    method: "POST",
-                    path: format!("/{VERSION}/hostedzone/{}/rrset", self.id),
-                    body: records::batch(&changes),
-                };
-                self.calls.call::<Accepted>(CHANGE, request).await.map(|_| true)
-            }
+            Decision::Change(changes) => self.change(&changes).await.map(|()| true),
         }
+    }
+
+    async fn change(&self, changes: &[Change]) -> Result<(), Fault> {
+        let request = Request {
+            method: "POST",
+            path: format!("/{VERSION}/hostedzone/{}/rrset", self.id),
+            body: records::batch(changes),
+        };
+        self.calls.call::<Accepted>(CHANGE, request).await.map(drop)
     }
 
     /// The record sets of exactly this name.
     async fn at(&self, name: &str) -> Result<Vec<RecordSet>, Fault> {
+        let most = MOST_AT_ONE_NAME.to_string();
+        let mut all = self
+            .list(&[("maxitems", &most), ("name", name)])
+            .await?
+            .resource_record_sets
+            .all;
+        all.retain(|set| normal(&set.name) == name);
+        Ok(all)
+    }
+
+    /// Everything in the zone.
+    async fn all(&self) -> Result<Vec<RecordSet>, Fault> {
+        let mut all = Vec::new();
+        let mut from: Vec<(&str, String)> = Vec::new();
+        loop {
+            let query: Vec<(&str, &str)> = from.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            let page = in_time(LIST, self.list(&query)).await?;
+            all.extend(page.resource_record_sets.all);
+            let Some(name) = page.next_record_name else {
+                return Ok(all);
+            };
+            let rest = [
+                ("type", page.next_record_type),
+                ("identifier", page.next_record_identifier),
+            ];
+            from = vec![("name", name)];
+            from.extend(rest.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        }
+    }
+
+    async fn list(&self, query: &[(&str, &str)]) -> Result<Listed, Fault> {
         let query = form_urlencoded::Serializer::new(String::new())
-            .append_pair("maxitems", &MOST_AT_ONE_NAME.to_string())
-            .append_pair("name", name)
+            .extend_pairs(query)
             .finish();
         let request = Request {
             method: "GET",
             path: format!("/{VERSION}/hostedzone/{}/rrset?{query}", self.id),
             body: String::new(),
         };
-        let listed: Listed = self.calls.call(LIST, request).await?;
-        let mut all = listed.resource_record_sets.all;
-        all.retain(|set| normal(&set.name) == name);
-        Ok(all)
+        self.calls.call(LIST, request).await
     }
 }
 
 impl Aws {
-    /// A hosted zone of Route 53, by its id. `owner` names this proxy in the marks of its records: letters, digits and
-    /// `_.:/-`, at most 200.
+    /// A hosted zone of Route 53, by its id. `access_point` and the Region name this proxy in the marks of its records, since a
+    /// stack has the same name in each Region: letters, digits and `_.:/-`, at most 200.
     ///
     /// Route 53 is one for a partition. Source: AWS General Reference, "Amazon Route 53 endpoints and quotas".
-    pub fn zone(&self, id: &str, owner: &str) -> Zone {
+    pub fn zone(&self, id: &str, access_point: &str) -> Zone {
         let domain = domain(&self.region);
         let region = match domain.ends_with(".cn") {
             true => "cn-northwest-1",
@@ -147,7 +191,7 @@ impl Aws {
                 .chars()
                 .filter(char::is_ascii_alphanumeric)
                 .collect(),
-            owner: owner.to_owned(),
+            owner: format!("{access_point}@{}", self.region),
         }
     }
 }

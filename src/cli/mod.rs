@@ -7,6 +7,8 @@ mod command;
 mod connect;
 mod create;
 mod doctor;
+#[cfg(feature = "proxy")]
+mod forget_records;
 mod output;
 mod page;
 mod policy;

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
+use super::forget_records::{ForgetRecords, forget_records};
 use super::output::{Format, line, print, table};
 use super::{BAD_CONFIGURATION, FAILED};
 use crate::config::proxy::ProxyConfig;
@@ -65,6 +66,8 @@ enum Verb {
         #[arg(long, conflicts_with = "duration")]
         off: bool,
     },
+    /// Remove the DNS records that the proxy has made for hosts no rule has any more.
+    ForgetRecords(ForgetRecords),
 }
 
 /// Why the proxy was not asked.
@@ -146,6 +149,7 @@ async fn ask(config: &ProxyConfig, verb: Verb, format: Format) -> Result<(), Pro
             show_list(format, &report);
             return Ok(());
         }
+        Verb::ForgetRecords(which) => return forget_records(config, &which, format).await,
         Verb::Status { rule: None } => call(config, "GET", "/status").await?,
         Verb::Status { rule: Some(rule) } => one(&call(config, "GET", "/status").await?, &rule)?,
         Verb::Wake { rule } => tell(&rule, "wake").await?,

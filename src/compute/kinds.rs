@@ -3,6 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
+use crate::aws::Aws;
+use crate::config::discovered::ACCESS_POINT;
+use crate::domain::account::Machine;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::policy::StopKind;
 use crate::domain::rule::ResourceId;
@@ -25,6 +30,28 @@ pub struct Kinds {
 pub struct OnAws {
     pub ec2: Ec2,
     pub rds: Rds,
+    aws: Aws,
+    machine: OnceCell<ResourceId>,
+}
+
+impl OnAws {
+    /// Makes no call.
+    pub fn new(aws: &Aws) -> Self {
+        OnAws {
+            ec2: Ec2::new(aws.ec2()),
+            rds: Rds::new(aws.rds()),
+            aws: aws.clone(),
+            machine: OnceCell::new(),
+        }
+    }
+
+    /// The machine that this runs on, when it is one of EC2. Asked until it is known.
+    pub async fn machine(&self) -> Option<&ResourceId> {
+        let asked = self
+            .machine
+            .get_or_try_init(async || self.aws.instance_id().await.ok_or(()));
+        asked.await.ok()
+    }
 }
 
 /// The kinds of resources.
@@ -49,6 +76,11 @@ fn kind(id: &ResourceId) -> Kind {
 /// Where a resource is whose place needs no asking.
 pub fn local_host(id: &ResourceId) -> Option<&'static str> {
     (kind(id) == Kind::Program).then_some("127.0.0.1")
+}
+
+/// Whether it is a database of RDS.
+pub fn is_database(id: &ResourceId) -> bool {
+    kind(id) == Kind::Database
 }
 
 /// The ids of each kind that is among them.
@@ -95,7 +127,8 @@ impl Kinds {
         Ok(hosts)
     }
 
-    /// The instances that have all of these tags, in the order of their ids; not what is terminated.
+    /// The instances that have all of these tags, in the order of their ids; neither what is terminated nor a proxy, which would
+    /// stop itself.
     ///
     /// # Errors
     /// When EC2 cannot be asked.
@@ -103,9 +136,12 @@ impl Kinds {
         let Some(key) = tags.keys().next() else {
             return Ok(Vec::new());
         };
-        let mut found = self.aws()?.ec2.machines_tagged(key).await?;
+        let aws = self.aws()?;
+        let mut found = aws.ec2.machines_tagged(&[key]).await?;
+        let here = aws.machine().await;
         let has = |of: &BTreeMap<String, String>| tags.iter().all(|(key, value)| of.get(key) == Some(value));
-        found.retain(|machine| machine.power != Power::Terminated && has(&machine.tags));
+        let is_proxy = |one: &Machine| one.tags.contains_key(ACCESS_POINT) || Some(&one.id) == here;
+        found.retain(|one| one.power != Power::Terminated && has(&one.tags) && !is_proxy(one));
         let mut ids: Vec<_> = found.into_iter().map(|machine| machine.id).collect();
         ids.sort();
         Ok(ids)

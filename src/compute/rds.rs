@@ -118,7 +118,7 @@ impl Rds {
                 let name = ("Filters.Filter.1.Name".to_owned(), kind.filter.to_owned());
                 let filter = std::iter::once(name).chain(batch.iter().enumerate().map(value));
                 let page = self.pages(kind, filter.collect()).await?;
-                found.extend(page.into_iter().map(|database| (lower(&database.id), database)));
+                found.extend(page.into_iter().map(|database| (database.id.clone(), database)));
             }
         }
         Ok(found)
@@ -241,7 +241,8 @@ async fn send(query: Query, change: Change, id: ResourceId) -> Option<(ResourceI
     answer.err().map(|fault| (id, fault))
 }
 
-/// RDS keeps names in lower case and takes them in any. Source: Amazon RDS API reference, `DBInstanceIdentifier`.
+/// RDS keeps names in lower case and takes them in any: of two spellings each would be claimed by a rule of its own. Source:
+/// Amazon RDS API reference, `DBInstanceIdentifier`.
 fn lower(id: &ResourceId) -> ResourceId {
     ResourceId(id.0.to_ascii_lowercase())
 }

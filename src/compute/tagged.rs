@@ -2,16 +2,17 @@
 
 use super::ec2::Ec2;
 use super::rds::Rds;
-use crate::config::discovered::{PROXY, Tagged};
+use crate::config::discovered::{ACCESS_POINT, PROXY, Tagged};
 use crate::domain::fault::Fault;
 use crate::domain::seen::Power;
 
-/// The machines and databases with the tag `autostopping:proxy`, in the order of their ids; not what is terminated.
+/// The machines and databases with the tag `autostopping:proxy`, and the machines that are proxies, in the order of their ids;
+/// not what is terminated.
 ///
 /// # Errors
 /// When either service cannot be asked: half of what there is would look as if the other half were gone.
 pub async fn tagged(ec2: &Ec2, rds: &Rds) -> Result<Vec<Tagged>, Fault> {
-    let machines = ec2.machines_tagged(PROXY).await?.into_iter();
+    let machines = ec2.machines_tagged(&[PROXY, ACCESS_POINT]).await?.into_iter();
     let machines = machines.filter(|machine| machine.power != Power::Terminated);
     let machines = machines.map(|machine| Tagged {
         id: machine.id,

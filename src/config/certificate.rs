@@ -136,6 +136,11 @@ impl Certificate {
         Ok(())
     }
 
+    /// The last moment at which it is valid.
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
     /// Whole days until it expires; negative once it has.
     pub fn days_left(&self, now: Timestamp) -> i64 {
         (self.not_after.as_second() - now.as_second()).div_euclid(24 * 3600)

@@ -11,6 +11,11 @@
 //! | `autostopping:wake-timeout` | how long a client is held at most |
 //!
 //! Everything else is the policy, with the tags of listener rules. Machines with one `autostopping:name` are one rule.
+//!
+//! A proxy's own machine has the tag `autostopping:access-point` with its `accessPointID`, by which proxies of one Region know of
+//! each other: `true` would be served by all of them, and each would stop what is in use by way of another.
+
+mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -25,6 +30,8 @@ use super::text::{allowed_durations, allowed_numbers, duration, number};
 
 /// Opts a machine or database in.
 pub const PROXY: &str = "autostopping:proxy";
+/// Says of a machine that it is a proxy, and which.
+pub const ACCESS_POINT: &str = "autostopping:access-point";
 const TCP: &str = "autostopping:tcp";
 const HOST: &str = "autostopping:host";
 const HTTP: &str = "autostopping:http";
@@ -53,84 +60,40 @@ pub struct Tagged {
 pub struct Here<'a> {
     /// `accessPointID`.
     pub access_point: Option<&'a str>,
+    /// The machine it runs on, when that is one of EC2.
+    pub machine: Option<&'a ResourceId>,
     pub settle: Duration,
     pub idle_min: Duration,
 }
 
-/// The rules, and what is wrong: one sentence each, with the machine it is about, which then is in no rule.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Discovered {
-    pub rules: Vec<ProxyRule>,
-    pub problems: Vec<(ResourceId, String)>,
-}
+pub use settle::{Discovered, discovered};
 
-/// Reads the tags of all that is opted in.
-pub fn discovered(all: &[Tagged], here: &Here<'_>) -> Discovered {
-    let mut by_name: BTreeMap<RuleName, Vec<(ResourceId, ProxyRule)>> = BTreeMap::new();
-    let mut found = Discovered::default();
-    for tagged in all {
-        match rule(tagged, here) {
-            Ok(Some(rule)) => by_name
-                .entry(rule.name.clone())
-                .or_default()
-                .push((tagged.id.clone(), rule)),
-            Ok(None) => {}
-            Err(problems) => {
-                let named = problems.into_iter().map(|problem| (tagged.id.clone(), problem));
-                found.problems.extend(named);
-            }
-        }
-    }
-    for machines in by_name.into_values() {
-        found.one(machines);
-    }
-    found
-}
-
-impl Discovered {
-    /// One rule of several machines, which have to say the same: else nobody knows which of them is meant.
-    fn one(&mut self, machines: Vec<(ResourceId, ProxyRule)>) {
-        let mut machines = machines.into_iter();
-        let Some((first, mut rule)) = machines.next() else {
-            return;
-        };
-        let mut differing = Vec::new();
-        for (id, other) in machines {
-            let resources = std::mem::replace(&mut rule.resources, other.resources.clone());
-            let same = rule == other;
-            rule.resources = resources;
-            match same {
-                true => rule.resources.extend(other.resources),
-                false => differing.push(id),
-            }
-        }
-        if differing.is_empty() {
-            self.rules.push(rule);
-            return;
-        }
-        let problem = |other: &ResourceId| {
-            format!(
-                "it and {other} have the same {} = {} and other tags that differ: give both the same, or each its name",
-                tags::NAME,
-                rule.name
-            )
-        };
-        self.problems.push((first.clone(), problem(&differing[0])));
-        self.problems
-            .extend(differing.iter().map(|id| (id.clone(), problem(&first))));
-    }
-}
-
-/// None for what another proxy serves.
-fn rule(tagged: &Tagged, here: &Here<'_>) -> Result<Option<ProxyRule>, Vec<String>> {
+/// Whether a machine is for this proxy; `proxies` are the `accessPointID`s of the others in the Region.
+///
+/// # Errors
+/// A sentence when nobody can tell.
+fn opted(tagged: &Tagged, proxies: &[&str], here: &Here<'_>) -> Result<bool, String> {
     let opted = tagged.tags.get(PROXY).map(|value| value.trim());
-    match opted {
-        None | Some("false") => return Ok(None),
-        Some("true") => {}
-        Some("") => return Err(vec![unreadable(PROXY, "", "true, or the accessPointID of a proxy")]),
-        Some(other) if Some(other) == here.access_point => {}
-        Some(_) => return Ok(None),
+    let one = match opted {
+        None | Some("false") => return Ok(false),
+        Some("") => return Err(unreadable(PROXY, "", "true, or the accessPointID of a proxy")),
+        Some("true") => proxies.first(),
+        Some(name) if Some(name) == here.access_point => proxies.iter().find(|other| **other == name),
+        Some(_) => return Ok(false),
+    };
+    match one {
+        None => Ok(true),
+        Some(twin) if Some(*twin) == here.access_point => Err(format!(
+            "another machine in this Region is the proxy {twin} too: give each its own accessPointID"
+        )),
+        Some(other) => Err(format!(
+            "the proxy {other:?} is in this Region too, and {PROXY} = true would be for both: say which one by its accessPointID"
+        )),
     }
+}
+
+/// The rule of one machine by its tags.
+fn rule(tagged: &Tagged, here: &Here<'_>) -> Result<ProxyRule, Vec<String>> {
     if let Some(cluster) = &tagged.cluster {
         return Err(vec![format!(
             "it belongs to the cluster {cluster} and starts and stops with it: tag the cluster instead"
@@ -159,14 +122,14 @@ fn rule(tagged: &Tagged, here: &Here<'_>) -> Result<Option<ProxyRule>, Vec<Strin
     let tags = reader.policy(&name, wake_timeout, here);
     match reader.problems.is_empty() {
         false => Err(reader.problems),
-        true => Ok(Some(ProxyRule {
+        true => Ok(ProxyRule {
             name,
             tags,
             resources: vec![Wanted::One(tagged.id.clone())],
             http,
             tcp,
             wake_timeout,
-        })),
+        }),
     }
 }
 

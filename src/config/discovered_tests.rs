@@ -2,6 +2,7 @@ use super::*;
 
 const HERE: Here<'static> = Here {
     access_point: Some("here"),
+    machine: None,
     settle: Duration::from_secs(60),
     idle_min: Duration::from_secs(300),
 };
@@ -20,15 +21,20 @@ fn opted(id: &str, tags: &[(&str, &str)]) -> Tagged {
     tagged(id, &[&[(PROXY, "true"), (tags::IDLE, "30m")], tags].concat())
 }
 
+/// For the first time, and without rule files.
+fn first(all: &[Tagged]) -> Discovered {
+    discovered(all, &[], &[], &HERE)
+}
+
 fn found(all: &[Tagged]) -> Vec<ProxyRule> {
-    let found = discovered(all, &HERE);
+    let found = first(all);
     assert_eq!(found.problems, []);
     found.rules
 }
 
 /// The only problem of this machine, which is in no rule.
 fn wrong(machine: Tagged) -> String {
-    let found = discovered(std::slice::from_ref(&machine), &HERE);
+    let found = first(std::slice::from_ref(&machine));
     assert_eq!(found.rules, [], "{machine:?}");
     let [(id, problem)] = <[_; 1]>::try_from(found.problems).expect("one problem");
     assert_eq!(id, machine.id);
@@ -93,7 +99,7 @@ fn machines_of_one_name_are_one_rule_when_they_agree() {
     let one = |id: &str, ports: &str| opted(id, &[(tags::NAME, "farm"), (TCP, ports)]);
     let [rule] = <[_; 1]>::try_from(found(&[one("i-1", "22 80"), one("i-2", "80 22")])).unwrap();
     assert_eq!(rule.resources.len(), 2);
-    let differing = discovered(&[one("i-1", "22"), one("i-2", "22"), one("i-3", "80")], &HERE);
+    let differing = first(&[one("i-1", "22"), one("i-2", "22"), one("i-3", "80")]);
     assert_eq!(differing.rules, []);
     let of: Vec<_> = differing.problems.iter().map(|(id, _)| id.0.as_str()).collect();
     assert_eq!(of, ["i-1", "i-3"]);

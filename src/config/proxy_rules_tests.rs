@@ -1,4 +1,5 @@
 use super::*;
+use crate::domain::rule::ResourceId;
 
 fn config() -> ProxyConfig {
     ProxyConfig::read(Path::new("/etc/pm/config.toml"), "").unwrap()
@@ -37,6 +38,18 @@ fn a_database_is_given_more_time() {
             rule.tags["autostopping:dry-run"].as_str()
         ),
         ("5000", "true")
+    );
+}
+
+/// Red when each spelling was a database of its own, with a rule that stops it.
+#[test]
+fn a_database_has_one_id_however_it_is_spelled() {
+    let text =
+        "idle = \"1h\"\nresources = [\"rds:Orders-1\", \"rds:orders-1\", \"rds-cluster:ALL\"]\n[[tcp]]\nport = 5432\n";
+    let one = |id: &str| Wanted::One(ResourceId(id.to_owned()));
+    assert_eq!(
+        read("db.toml", text).unwrap().resources,
+        [one("rds-cluster:all"), one("rds:orders-1")]
     );
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::proxy_rules::ProxyRule;
 
 fn read(text: &str) -> Result<ProxyConfig, String> {
     ProxyConfig::read(Path::new("/etc/pm/config.toml"), text).map_err(|errors| errors.to_string())
@@ -149,4 +150,29 @@ fn records_lead_to_addresses_or_a_name_and_have_an_owner() {
     }
     let told = read("hostedZone = \"Z1\"\n").unwrap_err();
     assert!(told.contains("hostedZone needs accessPointID"), "{told}");
+}
+
+#[test]
+fn what_the_documentation_shows_loads() {
+    let text = include_str!("../../docs/proxy.md");
+    let blocks = text
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next());
+    let mut read = Vec::new();
+    for block in blocks {
+        let file = block.lines().next().unwrap().trim_start_matches("# ");
+        if file.ends_with("config.toml") {
+            let config = ProxyConfig::read(Path::new(file), block).unwrap_or_else(|errors| panic!("{errors}"));
+            assert_eq!((config.tls.len(), config.warnings.len()), (3, 0));
+        } else {
+            let plain = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
+            ProxyRule::read(Path::new(file), block, &plain).unwrap_or_else(|errors| panic!("{errors}"));
+        }
+        read.push(file);
+    }
+    assert_eq!(
+        read,
+        ["/etc/proxymanager/rules.d/dev.toml", "/etc/proxymanager/config.toml"]
+    );
 }

@@ -94,6 +94,13 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Driver<C, G, M, L,
         swept_at: Option<Timestamp>,
     ) -> Result<RouteTable, LedgerError> {
         let mut table = self.gateway.read(self.clock.now(), known).await?;
+        // The same reading once more.
+        if let (Some(before), None) = (before, swept_at)
+            && before.read_at == table.read_at
+            && before.listeners == table.listeners
+        {
+            return Ok(before.clone());
+        }
         table.swept_at = swept_at;
         if let Some(before) = before {
             table.swept_at = swept_at.or(before.swept_at);

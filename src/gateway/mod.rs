@@ -17,7 +17,8 @@ use crate::domain::time::Timestamp;
 /// [`crate::drive::CALL_TIMEOUT`] per call of the service, retries included.
 pub trait Gateway: Sync {
     /// All rules of all watched listeners. With a table read before, only some of the tags it has are asked for again, in
-    /// turns, so that all are within a few minutes; without one all are read now.
+    /// turns, so that all are within a few minutes; without one all are read now. What says the same as an earlier one may be
+    /// that one, with its `read_at`.
     fn read(
         &self,
         now: Timestamp,

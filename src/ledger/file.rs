@@ -37,6 +37,10 @@ const CLAIMS: &str = "claims.json";
 #[derive(Debug, Clone)]
 pub struct InFolder {
     held: Arc<Mutex<Held>>,
+    /// Every look and every held request asks for it.
+    table: Arc<Mutex<Option<RouteTable>>>,
+    /// For what needs no disk.
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -85,9 +89,14 @@ impl InFolder {
         for name in folder.list("history").map_err(|error| failed("history", error))? {
             history(&memory, &folder, &name)?;
         }
-        let held = Held { memory, folder };
+        let held = Held {
+            memory: memory.clone(),
+            folder,
+        };
         Ok(InFolder {
             held: Arc::new(Mutex::new(held)),
+            table: Arc::default(),
+            memory,
         })
     }
 
@@ -230,19 +239,23 @@ impl Ledger for InFolder {
     }
 
     async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
-        self.step("table", |held| now(held.memory.load_table())).await
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(table.map(|table| StoredTable {
+            version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
+            table,
+        }))
     }
 
     async fn claim_table(&self, owner: &str, at: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
-        let owner = owner.to_owned();
-        self.step("table", move |held| now(held.memory.claim_table(&owner, at, until)))
-            .await
+        self.memory.claim_table(owner, at, until).await
     }
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
-        let table = table.clone();
-        self.step("table", move |held| now(held.memory.store_table(&table)))
-            .await
+        let mut stored = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if stored.as_ref().is_none_or(|stored| stored.read_at <= table.read_at) {
+            *stored = Some(table.clone());
+        }
+        Ok(())
     }
 
     async fn own(

@@ -10,12 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::aws::Aws;
 use crate::clock::{self, SystemClock};
-use crate::compute::ec2::Ec2;
 use crate::compute::kinds::{Kinds, OnAws};
 use crate::compute::program::Programs;
-use crate::compute::rds::Rds;
 use crate::config::Environment;
-use crate::config::proxy::{ProxyConfig, RecordTarget};
+use crate::config::proxy::ProxyConfig;
 use crate::drive::{Driver, Recent};
 use crate::gateway::envoy::process::{Bootstrap, Envoy};
 use crate::gateway::envoy::{Places, Plane, Signals};
@@ -29,7 +27,9 @@ use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
-use super::records::Records;
+use super::kernel::{Size, overlap_here};
+use super::records::{Records, target};
+
 use super::web;
 use super::worker::ProxyDriver;
 
@@ -53,16 +53,13 @@ const RECORDS: Duration = Duration::from_secs(3600);
 const DRAIN: Duration = Duration::from_secs(24 * 3600);
 /// How long the start waits for Envoy to have what it is told; then it goes on without.
 const FIRST_ACK: Duration = Duration::from_secs(10);
-/// Bytes; near it Envoy refuses requests rather than grow.
-const MAX_HEAP: u64 = 1 << 31;
-const MAX_CONNECTIONS: u64 = 100_000;
 
 /// Runs until it is told to end.
 ///
 /// # Errors
 /// A sentence: why it could not begin, or what ended it.
 pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
-    for warning in &config.warnings {
+    for warning in config.warnings.iter().chain(&overlap_here(&config.port_range)) {
         tracing::warn!("{warning}");
     }
     if envoy.is_none() && config.usage_port == 0 {
@@ -95,12 +92,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
     let programs = Programs::open(folder.clone(), here).map_err(|error| error.to_string())?;
     let compute = Kinds {
         programs: programs.clone(),
-        aws: aws.as_ref().map(|aws| {
-            Arc::new(OnAws {
-                ec2: Ec2::new(aws.ec2()),
-                rds: Rds::new(aws.rds()),
-            })
-        }),
+        aws: aws.as_ref().map(|aws| Arc::new(OnAws::new(aws))),
     };
     let front = Front::open(config.clone(), folder, compute.clone())?;
     let driver = |what: &str| -> ProxyDriver<L> {
@@ -116,7 +108,7 @@ async fn serve<L: Ledger + Clone + Send + Sync + 'static>(
         }
     };
     let desk = Desk::new(front.clone(), driver("proxy"));
-    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets));
+    let mut certificates = Certificates::new(&config.tls, aws.as_ref().map(Aws::secrets), &front.certificates());
     certificates.renew(desk.now(), true).await;
     desk.note_certificates(certificates.problems(desk.now()));
     front
@@ -195,13 +187,14 @@ async fn start_envoy(
     path: Option<&Path>,
     usage: SocketAddr,
 ) -> Result<Option<Envoy>, String> {
+    let size = Size::here();
     let bootstrap = Bootstrap {
         xds: config.xds_socket.clone(),
         usage,
         admin: front.admin_socket(),
         node: config.access_point.clone().unwrap_or_else(|| "proxy".to_owned()),
-        max_heap: MAX_HEAP,
-        max_connections: MAX_CONNECTIONS,
+        max_heap: size.heap,
+        max_connections: size.connections,
     };
     let file = config.xds_socket.with_file_name("envoy.json");
     std::fs::write(&file, bootstrap.text()).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -236,7 +229,7 @@ async fn reload<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, mut certificat
             () = tokio::time::sleep(RELOAD) => round.is_multiple_of(often.as_secs()),
             _ = told.recv() => true,
         };
-        match desk.reload() {
+        match desk.reload().await {
             Ok(true) => desk.staff(),
             Ok(false) => {}
             Err(error) => tracing::warn!(error, "the rules could not be put to use"),
@@ -259,13 +252,7 @@ async fn records<L: Ledger + Send + Sync + 'static>(desk: Desk<L>, aws: Aws, mut
             if round.is_multiple_of(RECORDS.as_secs()) {
                 records.forget();
             }
-            let target = match desk.front.config().address.clone() {
-                Some(target) => Some(target),
-                None => aws
-                    .address()
-                    .await
-                    .map(|address| RecordTarget::Addresses([address].into())),
-            };
+            let target = target(desk.front.config(), &aws).await;
             match target {
                 Some(target) => records.renew(&hosts, &target).await,
                 None => records.nowhere(),

@@ -8,11 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::{self, Clock, SystemClock};
-use crate::config::discovered::{Discovered, Here, discovered};
-use crate::config::proxy_rules::{ProxyRule, conflicts};
+use crate::config::discovered::{Here, Tagged, discovered};
 use crate::domain::record::Record;
-use crate::domain::rule::{RuleName, Side};
-use crate::domain::seen::Stimulus;
+use crate::domain::rule::{ResourceId, RuleName, Side};
+use crate::domain::seen::{Stimulus, Wanted};
 use crate::gateway::envoy::{Access, Ring};
 use crate::ledger::Ledger;
 use crate::rules::Managed;
@@ -23,16 +22,20 @@ use super::worker::{ProxyDriver, Worker};
 
 /// How long a start waits for Envoy at most, and some more.
 const STAFFED: Duration = Duration::from_secs(20);
+/// Who waits for what cannot be woken is let go after this: each time costs a write and another listener.
+const LET_GO: Duration = Duration::from_secs(2);
 /// Before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What was found beside the rule files.
 #[derive(Default)]
 struct Found {
-    /// Rules of machines that opt themselves in.
-    discovered: Discovered,
-    /// What they cannot have because others have it.
-    conflicts: Vec<String>,
+    /// The machines that opt themselves in.
+    tagged: Vec<Tagged>,
+    /// The one that this is.
+    machine: Option<ResourceId>,
+    /// What is wrong with their tags, or cannot be because others have it.
+    tags: Vec<(ResourceId, String)>,
     /// What is wrong with the certificates.
     certificates: Vec<String>,
     /// What is wrong with the DNS records.
@@ -101,9 +104,10 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     ///
     /// # Errors
     /// A sentence when the rules could not be put to use; they are tried again.
-    pub fn reload(&self) -> Result<bool, String> {
+    pub async fn reload(&self) -> Result<bool, String> {
         let news = self.read_files() || self.unused.load(Ordering::Relaxed);
         if news {
+            self.find_tagged().await;
             self.put_to_use()?;
         }
         Ok(news)
@@ -134,44 +138,38 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         news
     }
 
+    /// Of the files' rules: one that is not in use yet needs its machines before it is.
+    async fn find_tagged(&self) {
+        let rules = lock(&self.files).rules();
+        self.front.find_tagged(&rules).await;
+    }
+
     /// Whether the tags say anything new.
     async fn read_tags(&self) -> bool {
-        self.front.find_tagged().await;
-        let all = self.front.opted_in().await;
-        let config = self.front.config();
-        let here = Here {
-            access_point: config.access_point.as_deref(),
-            settle: config.settle,
-            idle_min: config.idle_min,
-        };
-        let found = discovered(&all, &here);
-        let mut known = lock(&self.found);
-        let news = known.discovered != found;
-        known.discovered = found;
+        self.find_tagged().await;
+        let (tagged, machine) = (self.front.opted_in().await, self.front.machine().await);
+        let mut found = lock(&self.found);
+        let news = (&found.tagged, &found.machine) != (&tagged, &machine);
+        (found.tagged, found.machine) = (tagged, machine);
         news
     }
 
-    /// The files' rules go before those of tags, which anybody may set who may tag.
     fn put_to_use(&self) -> Result<(), String> {
         self.unused.store(true, Ordering::Relaxed);
-        let files = lock(&self.files);
+        let config = self.front.config();
+        let mut rules = lock(&self.files).rules();
         let mut found = lock(&self.found);
-        let named = |rule: ProxyRule| (format!("the rule {}", rule.name), rule);
-        let mut rules: Vec<_> = files.rules().into_iter().map(named).collect();
-        rules.extend(
-            found
-                .discovered
-                .rules
-                .iter()
-                .cloned()
-                .map(|rule| (format!("the tags of {}", rule.name), rule)),
-        );
-        let refused = conflicts(&rules);
-        found.conflicts = refused.iter().map(|(_, error)| error.to_string()).collect();
-        let is_refused = |at: usize| refused.iter().any(|(other, _)| *other == at);
-        let stands = rules.into_iter().enumerate().filter(|(at, _)| !is_refused(*at));
-        let rules = stands.map(|(_, (_, rule))| rule).collect();
-        self.front.set_rules(rules).map_err(|fault| fault.sentence())?;
+        let here = Here {
+            access_point: config.access_point.as_deref(),
+            machine: found.machine.as_ref(),
+            settle: config.settle,
+            idle_min: config.idle_min,
+        };
+        let discovered = discovered(&found.tagged, &self.front.last_tags(), &rules, &here);
+        found.tags = discovered.problems;
+        rules.extend(discovered.rules);
+        let set = self.front.set_rules(rules, discovered.last);
+        set.map_err(|fault| fault.sentence())?;
         self.unused.store(false, Ordering::Relaxed);
         for missing in self.front.missing() {
             tracing::warn!(rule = %missing.rule, "{missing}");
@@ -200,16 +198,9 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     pub fn errors(&self) -> Vec<String> {
         let mut errors: Vec<_> = lock(&self.files).errors().iter().map(ToString::to_string).collect();
         let found = lock(&self.found);
-        let tags = found
-            .discovered
-            .problems
-            .iter()
-            .map(|(id, problem)| format!("{id}: {problem}"));
-        errors.extend(
-            tags.chain(found.conflicts.iter().cloned())
-                .chain(found.certificates.iter().cloned())
-                .chain(found.records.iter().cloned()),
-        );
+        let tags = found.tags.iter().map(|(id, problem)| format!("{id}: {problem}"));
+        let others = found.certificates.iter().chain(&found.records);
+        errors.extend(tags.chain(others.cloned()));
         errors.extend(self.front.missing().iter().map(ToString::to_string));
         errors
     }
@@ -246,9 +237,23 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         clock::timeout(STAFFED, there).await.ok().flatten()
     }
 
-    /// Wakes a rule for somebody who waits at this generation of it, and ends when Envoy leads there; false when it never will.
+    /// Says to a rule's task that somebody asks for it.
+    ///
+    /// # Errors
+    /// A sentence when it could not be noted.
+    pub async fn ask_for(&self, worker: &Worker, name: &RuleName, who: &str) -> Result<(), String> {
+        let record = worker.look(Stimulus::Request { who: who.to_owned() }).await?;
+        // What was last seen may be from before somebody took the rule away and brought it back.
+        if record.snapshot.switched && self.front.side(name) == Side::Waker {
+            worker.look(Stimulus::StateChange).await?;
+        }
+        Ok(())
+    }
+
+    /// Wakes a rule for somebody who waits at this generation of it, and ends when Envoy leads there; false when it is not to
+    /// be, or no more.
     pub async fn wake(&self, worker: &Worker, name: &RuleName, generation: u64, who: &str) -> bool {
-        while let Err(error) = worker.look(Stimulus::Request { who: who.to_owned() }).await {
+        while let Err(error) = self.ask_for(worker, name, who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken; trying again");
             clock::sleep(PAUSE).await;
         }
@@ -259,7 +264,8 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             if self.front.leads_to_backend(name, generation) {
                 return true;
             }
-            if self.front.generation(name) != generation {
+            let wanted = seen.borrow().as_ref().map(|record| record.wanted);
+            if self.front.generation(name) != generation || wanted == Some(Wanted::Asleep) {
                 return false;
             }
             let there = tokio::select! {
@@ -302,6 +308,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         let Some(rule) = self.front.rule(&name).filter(|_| waits()) else {
             return;
         };
+        let began = clock::instant();
         let source = self.last_user(&name).unwrap_or_else(|| "somebody".to_owned());
         let woken = async {
             let Some(worker) = self.worker_soon(&name).await else {
@@ -319,9 +326,11 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         if clock::timeout(rule.wake_timeout, woken).await == Ok(true) {
             return;
         }
+        // Who is let go may come again at once.
+        clock::sleep((began + LET_GO).saturating_duration_since(clock::instant())).await;
         // At this generation Envoy rings no more, so it must not stay.
         while waits() {
-            tracing::warn!(rule = %name, "not awake in time: those who waited are let go");
+            tracing::warn!(rule = %name, "not to be woken, or not in time: those who waited are let go");
             if let Err(fault) = self.front.give_up(&name, generation) {
                 tracing::warn!(rule = %name, %fault, "their wait could not be ended; trying again");
                 clock::sleep(PAUSE).await;

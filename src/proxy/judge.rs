@@ -7,7 +7,6 @@ use crate::config::branding::Branding;
 use crate::config::environment::{LedgerChoice, MetricsChoice, Settings};
 use crate::domain::policy::Hold;
 use crate::domain::rule::GroupId;
-use crate::domain::seen::Stimulus;
 use crate::function::{self, Function};
 use crate::gateway::envoy::{CheckedRequest, Judge, Verdict};
 use crate::http::event::{AlbRequest, Event};
@@ -63,7 +62,7 @@ impl<L: Ledger + Send + Sync + 'static> Court<L> {
             let awake = desk.wake(&worker, name, generation, &who);
             return clock::timeout(rule.wake_timeout, awake).await == Ok(true);
         }
-        if let Err(error) = worker.look(Stimulus::Request { who }).await {
+        if let Err(error) = desk.ask_for(&worker, name, &who).await {
             tracing::warn!(rule = %name, %error, "the rule could not be woken");
         }
         desk.front.leads_to_backend(name, generation)

@@ -7,9 +7,10 @@ mod front;
 #[cfg(test)]
 mod histories;
 mod judge;
+mod kernel;
 mod meter;
 mod prober;
-mod records;
+pub(crate) mod records;
 mod report;
 mod rule_files;
 mod state;

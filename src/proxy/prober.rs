@@ -2,13 +2,14 @@
 //! cluster of a rule that sleeps.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::clock;
 
@@ -24,12 +25,28 @@ pub struct Check {
     pub port: u16,
     /// A path to GET; without it, a connection will do.
     pub path: Option<String>,
+    /// Whether the machine may count connections that end without a word, so that it is spared them once it serves. MySQL does,
+    /// and shuts a client's address out after 100 of them in a row (MySQL reference manual, `max_connect_errors`); all clients
+    /// have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a database of RDS its status is known.
+    pub counts: bool,
 }
 
-/// Remembers failures in a row. Clones share their memory.
+/// While its rule is not awake, for so long it stands that a machine that counts serves: 60 connections in the longest settling
+/// there is, and no longer than a route waits after a stop, since it may be of the machine's former life.
+const SPARED: Duration = Duration::from_secs(60);
+
+/// Remembers what was found last. Clones share their memory.
 #[derive(Debug, Clone, Default)]
 pub struct Prober {
-    failures: Arc<Mutex<BTreeMap<Check, u32>>>,
+    last: Arc<Mutex<BTreeMap<Check, Last>>>,
+}
+
+#[derive(Debug, Clone)]
+struct Last {
+    /// Failures in a row.
+    failures: u32,
+    found: Found,
+    at: Instant,
 }
 
 /// What a check came to.
@@ -44,22 +61,38 @@ pub struct Found {
 }
 
 impl Prober {
-    /// Asks now.
-    pub async fn ask(&self, check: &Check) -> Found {
+    /// Asks now, unless the last answer will do; `awake` says whether the machine's rule is.
+    pub async fn ask(&self, now: Instant, check: &Check, awake: bool) -> Found {
+        if check.counts
+            && let Some(last) = self.last().get(check)
+            && last.found.serves
+            && (awake || now < last.at + SPARED)
+        {
+            return last.found.clone();
+        }
         let result = clock::timeout(PATIENCE, probe(check)).await;
         let result = result.unwrap_or_else(|_| Err(format!("no answer from port {} within a second", check.port)));
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = match result {
+        let mut last = self.last();
+        let failures = match result {
             Ok(()) => 0,
             // One that was never well is not taken for it.
-            Err(_) => failures.get(check).map_or(FAILURES, |count| count.saturating_add(1)),
+            Err(_) => last.get(check).map_or(FAILURES, |last| last.failures.saturating_add(1)),
         };
-        failures.insert(check.clone(), count);
-        Found {
+        let found = Found {
             serves: result.is_ok(),
-            well: count < FAILURES,
+            well: failures < FAILURES,
             words: result.err().unwrap_or_else(|| "healthy".to_owned()),
-        }
+        };
+        let found = last.entry(check.clone()).insert_entry(Last {
+            failures,
+            found,
+            at: now,
+        });
+        found.get().found.clone()
+    }
+
+    fn last(&self) -> MutexGuard<'_, BTreeMap<Check, Last>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,6 +149,7 @@ mod tests {
             host: "127.0.0.1".to_owned(),
             port,
             path: path.map(str::to_owned),
+            counts: false,
         }
     }
 
@@ -125,16 +159,21 @@ mod tests {
         let well = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").await;
         let ill = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n").await;
         let no_http = answering("SSH-2.0-x\r\n").await;
-        assert!(prober.ask(&check(well, Some("/up"))).await.serves);
-        assert!(prober.ask(&check(ill, None)).await.serves);
-        let told = prober.ask(&check(ill, Some("/up"))).await;
+        assert!(
+            prober
+                .ask(Instant::now(), &check(well, Some("/up")), false)
+                .await
+                .serves
+        );
+        assert!(prober.ask(Instant::now(), &check(ill, None), false).await.serves);
+        let told = prober.ask(Instant::now(), &check(ill, Some("/up")), false).await;
         assert_eq!(
             (told.serves, told.words),
             (false, format!("GET /up at port {ill} answers 503"))
         );
         assert!(
             prober
-                .ask(&check(no_http, Some("/")))
+                .ask(Instant::now(), &check(no_http, Some("/")), false)
                 .await
                 .words
                 .contains("does not speak HTTP")
@@ -147,15 +186,40 @@ mod tests {
         let prober = Prober::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let check = check(listener.local_addr().unwrap().port(), None);
-        assert!(prober.ask(&check).await.well);
+        assert!(prober.ask(Instant::now(), &check, true).await.well);
         drop(listener);
         let mut found = Vec::new();
         for _ in 0..3 {
-            let one = prober.ask(&check).await;
+            let one = prober.ask(Instant::now(), &check, true).await;
             assert!(!one.serves);
             found.push(one.well);
         }
         assert_eq!(found, [true, true, false]);
-        assert!(!Prober::default().ask(&check).await.well, "never seen well");
+        assert!(
+            !Prober::default().ask(Instant::now(), &check, true).await.well,
+            "never seen well"
+        );
+    }
+
+    /// Red when it was asked as often while its rule is awake or settles, and when its last life's answer stood for the next.
+    #[tokio::test]
+    async fn a_machine_that_counts_connections_is_spared_once_it_serves() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut mysql = check(listener.local_addr().unwrap().port(), None);
+        mysql.counts = true;
+        let prober = Prober::default();
+        let now = Instant::now();
+        let serves = async |now, awake| prober.ask(now, &mysql, awake).await.serves;
+        for awake in [false, false, true, true, false] {
+            assert!(serves(now, awake).await);
+        }
+        listener.accept().await.unwrap();
+        let again = tokio::select! { biased; _ = listener.accept() => true, () = tokio::task::yield_now() => false };
+        assert!(!again, "it was asked once");
+        drop(listener);
+        let later = now + SPARED;
+        assert!(serves(later, true).await, "the last answer stands while it is awake");
+        assert!(!serves(later, false).await, "and not for its next life");
+        assert!(!serves(later, true).await, "one that does not serve is asked");
     }
 }

@@ -1,10 +1,25 @@
 //! The DNS records by which the rules' hosts lead to the proxy. A rule that goes leaves its record: a file may be missing for a
-//! moment only, and a name that leads to the proxy and has no rule is answered 404.
+//! moment only, and a name that leads to the proxy and has no rule is answered 404. They are [removed](Zone::forget) by command,
+//! which has to be before the proxy's address is given back: whoever gets it next would get the names with it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::aws::{Aws, Zone};
 use crate::config::proxy::{ProxyConfig, RecordTarget};
+
+/// The hosted zone that is configured.
+pub fn zone(config: &ProxyConfig, aws: &Aws) -> Option<Zone> {
+    let access_point = config.access_point.as_deref().unwrap_or_default();
+    Some(aws.zone(config.hosted_zone.as_deref()?, access_point))
+}
+
+/// Where names shall lead: what is configured, else this machine's address if EC2 says one.
+pub async fn target(config: &ProxyConfig, aws: &Aws) -> Option<RecordTarget> {
+    match config.address.clone() {
+        Some(target) => Some(target),
+        None => Some(RecordTarget::Addresses([aws.address().await?].into())),
+    }
+}
 
 /// Keeps the records of one hosted zone.
 pub struct Records {
@@ -20,9 +35,8 @@ pub struct Records {
 impl Records {
     /// None when no hosted zone is configured.
     pub fn new(config: &ProxyConfig, aws: &Aws) -> Option<Self> {
-        let owner = config.access_point.as_deref().unwrap_or_default();
         Some(Records {
-            zone: aws.zone(config.hosted_zone.as_deref()?, owner),
+            zone: zone(config, aws)?,
             domain: None,
             right: BTreeMap::new(),
             problems: BTreeMap::new(),

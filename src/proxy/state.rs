@@ -29,6 +29,12 @@ pub struct State {
     /// What last opted itself in by its tags, for the same reason.
     #[serde(default)]
     discovered: Vec<Tagged>,
+    /// The tags by which machines are in use, or last were.
+    #[serde(default)]
+    last_tags: Vec<Tagged>,
+    /// The hosts of each certificate that Envoy has been told of: it keeps them with their keys when this daemon cannot read them.
+    #[serde(default)]
+    certificates: BTreeMap<String, Vec<String>>,
 }
 
 /// Where a rule stands.
@@ -53,6 +59,8 @@ impl Default for State {
             hosts: BTreeMap::new(),
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
+            last_tags: Vec::new(),
+            certificates: BTreeMap::new(),
         }
     }
 }
@@ -213,6 +221,24 @@ impl State {
 
     pub fn note_discovered(&mut self, found: Vec<Tagged>) {
         self.discovered = found;
+    }
+
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> &[Tagged] {
+        &self.last_tags
+    }
+
+    pub fn note_last_tags(&mut self, last: Vec<Tagged>) {
+        self.last_tags = last;
+    }
+
+    /// The hosts of each certificate that Envoy has been told of.
+    pub fn certificates(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.certificates
+    }
+
+    pub fn note_certificates(&mut self, hosts: BTreeMap<String, Vec<String>>) {
+        self.certificates = hosts;
     }
 
     fn stand(&mut self, rule: &RuleName) -> &mut Stand {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
@@ -27,6 +27,9 @@ const STEP_ON_AWS: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_secs(60);
 /// After a look that failed.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Rules at rest are looked at so many at a time: a thousand begin at once.
+static AT_REST: Semaphore = Semaphore::const_new(16);
 
 /// The way to a rule's task. Dropped, the task ends after the look it is at.
 #[derive(Debug, Clone)]
@@ -81,8 +84,10 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     tell: watch::Sender<Option<Record>>,
 ) {
     let mut pause = Duration::ZERO;
+    let mut rests = true;
     let mut first = None;
     loop {
+        let mut turn = None;
         let unsure = !driver.gateway.is_sure(&name);
         let wish = match first.take() {
             Some(wish) => Some(wish),
@@ -91,7 +96,10 @@ async fn work<L: Ledger + Send + Sync + 'static>(
                     Some(wish) => Some(wish),
                     None => return,
                 },
-                () = clock::sleep(pause) => None,
+                permit = its_time(pause, rests) => {
+                    turn = permit;
+                    None
+                }
                 () = driver.gateway.sure(&name), if unsure => None,
             },
         };
@@ -114,17 +122,35 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             None => (Stimulus::Tick, Effort::Sweep),
         };
         let looked = look(&driver, &name, &stimulus, effort).await;
-        pause = match &looked {
-            Ok(record) => next(SystemClock.now(), record, &driver, &name),
-            Err(_) => PAUSE,
+        drop(turn);
+        (pause, rests) = match &looked {
+            Ok(record) => (next(SystemClock.now(), record, &driver, &name), !is_in_motion(record)),
+            Err(_) => (PAUSE, rests),
         };
         match &looked {
-            Ok(record) => drop(tell.send_replace(Some(record.clone()))),
+            // A thousand may be listening, and most looks see nothing new.
+            Ok(record) => drop(tell.send_if_modified(|seen| {
+                let news = seen.as_ref() != Some(record);
+                if news {
+                    *seen = Some(record.clone());
+                }
+                news
+            })),
             Err(error) => tracing::warn!(rule = %name, %error, "the rule could not be looked at"),
         }
         for answer in answers {
             let _ = answer.send(looked.clone());
         }
+    }
+}
+
+/// Ends when a look by itself is due, and at a rule at rest when it has its turn.
+async fn its_time(pause: Duration, rests: bool) -> Option<SemaphorePermit<'static>> {
+    clock::sleep(pause).await;
+    match rests {
+        // It is never closed.
+        true => AT_REST.acquire().await.ok(),
+        false => None,
     }
 }
 
@@ -165,20 +191,51 @@ async fn look<L: Ledger>(
 /// How long until the next look, unless something happens.
 fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &RuleName) -> Duration {
     let due = until(now, record.next_check);
+    if is_in_motion(record) {
+        let here = driver.gateway.rule(name).is_some_and(|rule| {
+            driver
+                .gateway
+                .resources(&rule)
+                .iter()
+                .all(|id| kinds::local_host(id).is_some())
+        });
+        return due.min(if here { STEP } else { STEP_ON_AWS });
+    }
+    let rests = record.rests_until.map_or(due, |rests| until(now, rests));
+    rests.clamp(PAUSE, REST)
+}
+
+fn is_in_motion(record: &Record) -> bool {
     match record.snapshot.phase {
-        Phase::Starting | Phase::Checking | Phase::Switching | Phase::Settling | Phase::Stopping => {
-            let here = driver.gateway.rule(name).is_some_and(|rule| {
-                driver
-                    .gateway
-                    .resources(&rule)
-                    .iter()
-                    .all(|id| kinds::local_host(id).is_some())
-            });
-            due.min(if here { STEP } else { STEP_ON_AWS })
-        }
-        Phase::Awake | Phase::Asleep | Phase::Failed(_) | Phase::Misconfigured(_) => {
-            let rests = record.rests_until.map_or(due, |rests| until(now, rests));
-            rests.clamp(PAUSE, REST)
-        }
+        Phase::Starting | Phase::Checking | Phase::Switching | Phase::Settling | Phase::Stopping => true,
+        Phase::Awake | Phase::Asleep | Phase::Failed(_) | Phase::Misconfigured(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red when each of them had a look of its own.
+    #[test]
+    fn requests_that_wait_together_get_one_look_and_a_command_its_own() {
+        let (wishes, mut wanted) = mpsc::unbounded_channel();
+        let wish = |stimulus| {
+            let (answer, answered) = oneshot::channel();
+            wishes.send(Wish { stimulus, answer }).unwrap();
+            answered
+        };
+        let request = || Stimulus::Request {
+            who: "somebody".to_owned(),
+        };
+        let _waiting = [request(), request(), Stimulus::Tick, request()].map(wish);
+        let mut answers = Vec::new();
+        let next = gather(&mut wanted, &mut answers);
+        assert_eq!(
+            (answers.len(), next.map(|next| next.stimulus)),
+            (2, Some(Stimulus::Tick))
+        );
+        assert!(gather(&mut wanted, &mut answers).is_none());
+        assert_eq!(answers.len(), 3);
     }
 }

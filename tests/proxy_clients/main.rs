@@ -7,4 +7,5 @@ mod proxy_daemon;
 mod database;
 mod restarts;
 mod shell;
+mod waits;
 mod web;

@@ -233,10 +233,13 @@ describeDelay = "0s"
 
     /// Starts Envoy and the daemon as the services they are: Envoy waits for its daemon, and the daemon for Envoy.
     pub fn start_services(&self, drain: u32) -> (Daemon, Service) {
-        self.write(
-            "config.toml",
-            &self.config(&format!("usageTrackingPort = {}", free_port())),
-        );
+        self.start_services_with(drain, "")
+    }
+
+    /// The same with more in the configuration.
+    pub fn start_services_with(&self, drain: u32, more: &str) -> (Daemon, Service) {
+        let more = format!("usageTrackingPort = {}\n{more}", free_port());
+        self.write("config.toml", &self.config(&more));
         std::thread::scope(|scope| {
             let daemon = scope.spawn(|| self.start_alone());
             let envoy = self.envoy(drain);

@@ -30,9 +30,10 @@ def echo(port):
 
 
 def shy(port):
-    """Accepts one connection, the daemon's check, and then none for a moment."""
+    """Accepts two connections, the daemon's checks, and then none for a moment."""
     with socket.create_server(("127.0.0.1", port)) as listener:
-        listener.accept()
+        for _ in range(2):
+            listener.accept()
     time.sleep(0.1)
 
 

@@ -159,7 +159,7 @@ fn cycles(place: &Place, rule: &str, at: &str) {
                         seen.note(runtime.block_on(visit(at, format!("client {client} round {round}"))));
                     }
                     busy.fetch_sub(1, Ordering::SeqCst);
-                    std::thread::sleep(Duration::from_millis(5));
+                    std::thread::sleep(Duration::from_millis(20));
                 }
             });
         }

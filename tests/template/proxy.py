@@ -73,6 +73,27 @@ def role_is_narrow(given):
             assert secrets.issuperset(one["Resource"]), one
 
 
+# In the adapters for the command line of load balancers alone.
+NOT_THE_PROXYS = {"ec2:CreateTags", "ec2:DeleteTags", "ec2:DescribeVolumes"}
+# Asked by AWS itself, and by the installation.
+NOT_CALLED = {"kms:Decrypt", "kms:CreateGrant", "s3:GetObject"}
+
+
+def role_is_what_is_called():
+    """Each operation that the proxy's adapters name is in the role, and nothing else is."""
+    called = set()
+    for file in ("compute/ec2.rs", "compute/ec2/account.rs", "compute/rds.rs", "aws/route53.rs", "aws/secrets.rs"):
+        source = (ROOT / "src" / file).read_text()
+        called.update(re.findall(r'"((?:ec2|rds|secretsmanager|route53):[A-Z]\w+)"', source))
+        called.update(f"rds:{name}" for name in re.findall(r'"((?:Describe|Start|Stop)DB\w+)"', source))
+    given = {**OPEN, **ZONE, "CertificateSecretArn": SECRET, "MoreCertificateSecretArns": MORE, "MirrorBucket": "mirror"}
+    policies = of({**given, "SecretKeyArns": "arn:aws:kms:us-east-1:123456789012:key/a"}, "Role", "Policies")
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    lists = (one["Action"] if isinstance(one["Action"], list) else [one["Action"]] for one in statements)
+    allowed = {action for actions in lists for action in actions}
+    assert allowed - NOT_CALLED == called - NOT_THE_PROXYS, (allowed ^ called)
+
+
 def further(script):
     """What the script adds to the configuration for each further certificate, by running that part of it."""
     loop = re.search(r"^for secret in .*?^done$", script, re.MULTILINE | re.DOTALL)[0]
@@ -106,6 +127,7 @@ def main():
         assert not said, (given, said)
         script_is_right(given)
         role_is_narrow(given)
+    role_is_what_is_called()
     for given, sentence in REFUSED:
         said = Template(given, "proxy.yaml").refused()
         assert any(sentence in one for one in said), (given, sentence, said)

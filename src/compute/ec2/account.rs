@@ -31,14 +31,15 @@ impl Ec2 {
         Ok(found)
     }
 
-    /// The instances that have a tag of this name, whatever its value, in no order.
+    /// The instances that have a tag of one of these names, whatever its value, in no order.
     ///
     /// # Errors
     /// What AWS refuses.
     #[cfg(feature = "proxy")]
-    pub async fn machines_tagged(&self, key: &str) -> Result<Vec<Machine>, Fault> {
-        self.machines_by(Filter::builder().name("tag-key").values(key).build())
-            .await
+    pub async fn machines_tagged(&self, keys: &[&str]) -> Result<Vec<Machine>, Fault> {
+        let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+        let filter = Filter::builder().name("tag-key").set_values(Some(keys)).build();
+        self.machines_by(filter).await
     }
 
     async fn machines_by(&self, filter: Filter) -> Result<Vec<Machine>, Fault> {

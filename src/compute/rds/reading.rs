@@ -256,7 +256,7 @@ impl Member {
         });
         let tags = self.tag_list.all.into_iter().map(|tag| (tag.key, tag.value));
         Some(Database {
-            id: ResourceId(format!("{prefix}{name}")),
+            id: super::lower(&ResourceId(format!("{prefix}{name}"))),
             status: self.status,
             engine: self.engine,
             endpoint,

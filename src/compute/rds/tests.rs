@@ -85,7 +85,7 @@ async fn describes_both_kinds_in_the_order_of_the_ids_and_through_all_pages() {
                 "DescribeDBInstances",
                 page(&[instance("zero", "available", "")], "<Marker>more</Marker>"),
             ),
-            ("Marker=more", described(&[instance("one", "starting", endpoint)])),
+            ("Marker=more", described(&[instance("One", "starting", endpoint)])),
             ("DescribeDBClusters", Answer::ok(cluster)),
         ]
     };

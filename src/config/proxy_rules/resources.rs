@@ -66,14 +66,16 @@ fn tagged<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> Option<Wanted> {
 }
 
 /// Ids as AWS gives them: 8 or 17 hexadecimal digits (Amazon EC2 user guide, "Resource IDs"); names of databases are 1 to
-/// 63 letters, digits and hyphens (Amazon RDS API reference, CreateDBInstance).
+/// 63 letters, digits and hyphens, which RDS keeps in lower case and takes in any (Amazon RDS API reference,
+/// CreateDBInstance): here one database has one spelling, else it would have two owners.
 fn resource(text: &str) -> Option<ResourceId> {
     let database = |name: &str| {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         (1..=63).contains(&name.len()) && name.bytes().all(fits) && name.as_bytes()[0].is_ascii_alphabetic()
     };
     let right = match text.split_once(':') {
-        Some(("rds" | "rds-cluster", name)) => database(name),
+        Some(("rds" | "rds-cluster", name)) if database(name) => return Some(ResourceId(text.to_ascii_lowercase())),
+        Some(("rds" | "rds-cluster", _)) => false,
         Some(("program", command)) => !command.trim().is_empty() && !command.contains('\0'),
         _ => text.strip_prefix("i-").is_some_and(|digits| {
             matches!(digits.len(), 8 | 17) && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

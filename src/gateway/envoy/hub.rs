@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -16,6 +17,9 @@ use super::view::{Ring, View};
 use crate::clock;
 use crate::domain::rule::RuleName;
 use crate::domain::time::Timestamp;
+
+/// One that is turned away tries again each second or two.
+const INSISTS: Duration = Duration::from_secs(10);
 
 /// Names asked for at the doorbell of which Envoy is told that they will not come.
 pub type Gone = Vec<String>;
@@ -44,8 +48,8 @@ struct State {
     stream: Option<Stream>,
     /// What the Envoy on it says it is.
     envoy: Option<String>,
-    /// Another Envoy that has been turned away while this one is here.
-    other: Option<Peer>,
+    /// When another Envoy was last turned away.
+    other: Option<Instant>,
     doorbell: Doorbell,
     bell: u64,
     /// The doorbell's streams. Listeners whose doorbell is the same share one, but Envoy promises nothing of the kind.
@@ -188,7 +192,7 @@ impl Hub {
     /// Why another Envoy has been turned away.
     pub fn turned_away(&self) -> Option<String> {
         let state = self.state();
-        state.other?;
+        state.other.filter(insists)?;
         let here = state.stream.as_ref()?.peer?;
         Some(Taken(here).to_string())
     }
@@ -206,12 +210,14 @@ impl Hub {
         if let Some(Stream { peer: Some(here), .. }) = state.stream
             && peer.is_some_and(|peer| peer != here)
         {
-            state.other = Some(peer);
+            let before = state.other.replace(clock::instant());
+            if !before.as_ref().is_some_and(insists) {
+                tracing::warn!("turned away: {}", Taken(here));
+            }
             return Err(Taken(here));
         }
         state.streams += 1;
         state.settled = 0;
-        state.other = None;
         let id = state.streams;
         let session = Session::new(state.wanted.clone(), self.patience);
         state.stream = Some(Stream { id, peer, session });
@@ -324,6 +330,11 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether one that was turned away then is likely to be there still.
+fn insists(at: &Instant) -> bool {
+    clock::instant().saturating_duration_since(*at) < INSISTS
 }
 
 fn count(what: &watch::Sender<u64>) {

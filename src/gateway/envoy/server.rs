@@ -127,10 +127,9 @@ impl AggregatedDiscoveryService for Control {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let hub = Arc::clone(&self.hub);
-        let id = hub.begin(peer(&request)).map_err(|taken| {
-            tracing::warn!("turned away: {taken}");
-            Status::already_exists(taken.to_string())
-        })?;
+        let id = hub
+            .begin(peer(&request))
+            .map_err(|taken| Status::already_exists(taken.to_string()))?;
         tokio::spawn(async move {
             converse(&hub, id, request.into_inner(), &sender).await;
             hub.end(id);

@@ -48,7 +48,8 @@ pub struct Certificate {
     /// The hosts whose clients are shown it, `www.example.com` or `*.example.com`. One that an earlier certificate has too is
     /// left to that.
     pub hosts: Vec<String>,
-    /// The certificate and its issuers, PEM.
+    /// The certificate and its issuers, PEM. Empty, it is the one that Envoy has by this name; without any, its clients are
+    /// turned away until there is one.
     pub chain_pem: Vec<u8>,
     /// The private key, PEM.
     pub key_pem: Vec<u8>,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use tokio::time::Instant;
+
 use crate::compute::kinds;
 use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
-use crate::config::proxy_rules::{ProxyRule, Wanted};
+use crate::config::proxy_rules::{Protocol, ProxyRule, TcpRoute, Wanted};
 use crate::domain::fault::Fault;
-use crate::domain::rule::ResourceId;
+use crate::domain::rule::{ResourceId, Side};
 use crate::domain::seen::TargetSeen;
 
 use super::{Front, Now};
@@ -19,9 +21,9 @@ impl Front {
         resources(&self.now(), rule)
     }
 
-    /// Asks which machines the rules' tag filters find now. What cannot be asked stays as it was.
-    pub async fn find_tagged(&self) {
-        for rule in self.rules() {
+    /// Asks which machines the tag filters of these rules find now. What cannot be asked stays as it was.
+    pub async fn find_tagged(&self, rules: &[ProxyRule]) {
+        for rule in rules {
             let filters = rule.resources.iter().filter_map(|wanted| match wanted {
                 Wanted::One(_) => None,
                 Wanted::Tagged(tags) => Some(tags),
@@ -70,9 +72,20 @@ impl Front {
         }
     }
 
+    /// The tags by which machines are in use.
+    pub fn last_tags(&self) -> Vec<Tagged> {
+        self.now().state.last_tags().to_vec()
+    }
+
+    /// The machine that the proxy runs on, when it is one of EC2.
+    pub async fn machine(&self) -> Option<ResourceId> {
+        self.inner.compute.aws.as_ref()?.machine().await.cloned()
+    }
+
     /// Checks all machines of a rule, each at all of its ports.
     pub(super) async fn check(&self, rule: &ProxyRule) -> Vec<TargetSeen> {
         let ids = self.resources(rule);
+        let awake = self.side(&rule.name) == Side::Backend;
         let hosts: Vec<Option<String>> = {
             let now = self.now();
             ids.iter().map(|id| host(&now, id)).collect()
@@ -89,8 +102,10 @@ impl Front {
                     false,
                 );
             };
-            let checks = checks(rule, &host);
-            let found = futures_util::future::join_all(checks.iter().map(|check| self.inner.prober.ask(check))).await;
+            let checks = checks(rule, &resource, &host);
+            let now = Instant::now();
+            let asked = checks.iter().map(|check| self.inner.prober.ask(now, check, awake));
+            let found = futures_util::future::join_all(asked).await;
             let healthy = found.iter().all(|found| found.serves);
             let well = found.iter().all(|found| found.well);
             let words = found
@@ -111,17 +126,23 @@ impl Front {
         all.into_iter().map(|(target, _)| target).collect()
     }
 
-    /// Takes machines out of the rotation, and back in, while their rule is awake.
+    /// Takes machines out of the rotation, and back in. Envoy has none of a rule that sleeps.
     fn note_health(&self, found: &[(TargetSeen, bool)]) {
         let mut now = self.now();
-        let before = now.unwell.clone();
-        for (target, well) in found {
-            match well {
-                true => now.unwell.remove(&target.resource),
-                false => now.unwell.insert(target.resource.clone()),
+        let mut changed = Vec::new();
+        for (TargetSeen { resource, .. }, well) in found {
+            let is_new = match well {
+                true => now.unwell.remove(resource),
+                false => now.unwell.insert(resource.clone()),
             };
+            if is_new {
+                changed.push(resource);
+            }
         }
-        if now.unwell != before {
+        let is_in_envoy = |rule: &ProxyRule| {
+            now.state.side(&rule.name) == Side::Backend && resources(&now, rule).iter().any(|id| changed.contains(&id))
+        };
+        if !changed.is_empty() && now.rules.values().any(|rule| is_in_envoy(rule)) {
             self.publish(&now);
         }
     }
@@ -175,16 +196,50 @@ pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
     known.map(str::to_owned)
 }
 
-fn checks(rule: &ProxyRule, host: &str) -> BTreeSet<Check> {
-    let check = |port: u16, path: Option<String>| Check {
+fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check> {
+    let check = |port: u16, path: Option<String>, counts| Check {
         host: host.to_owned(),
         port,
         path,
+        counts,
     };
-    let http = rule
-        .http
-        .iter()
-        .map(|way| check(way.port, way.check.clone().filter(|_| !way.tls && !way.http2)));
-    let tcp = rule.tcp.iter().map(|way| check(way.port, None));
+    let http = rule.http.iter().map(|way| {
+        let path = way.check.clone().filter(|_| !way.tls && !way.http2);
+        check(way.port, path, false)
+    });
+    let counts = |way: &TcpRoute| {
+        let mysql = [way.protocol, Protocol::at(way.port)].contains(&Protocol::Mysql);
+        // Of RDS nothing says what is spoken at a port that is not the usual one. Nobody counts connections from loopback (MySQL
+        // reference manual, "DNS Lookups and the Host Cache").
+        (mysql || kinds::is_database(machine)) && kinds::local_host(machine).is_none()
+    };
+    let tcp = rule.tcp.iter().map(|way| check(way.port, None, counts(way)));
     http.chain(tcp).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::proxy::ProxyConfig;
+    use std::path::Path;
+
+    /// Red when the port alone decided.
+    #[test]
+    fn what_may_count_connections_is_spared_them() {
+        let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
+        let machine = "i-0123456789abcdef0";
+        for (resource, way, counts) in [
+            (machine, "port = 3306", true),
+            (machine, "port = 3306\nprotocol = \"other\"", true),
+            (machine, "port = 13306\nprotocol = \"mysql\"", true),
+            ("rds:orders", "port = 3400", true),
+            (machine, "port = 22", false),
+            ("program:x", "port = 3306", false),
+        ] {
+            let text = format!("idle = \"1h\"\nresources = \"{resource}\"\n[[tcp]]\n{way}\n");
+            let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
+            let checks = checks(&rule, &ResourceId(resource.to_owned()), "db");
+            assert!(checks.iter().all(|check| check.counts == counts), "{text}");
+        }
+    }
 }

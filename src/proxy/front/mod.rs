@@ -15,10 +15,12 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::compute::kinds::Kinds;
+use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
 use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{ResourceId, RouteId, RuleName, Side};
+use crate::domain::table::RouteTable;
 use crate::gateway::envoy::{Certificate, NotAcked, Plane, Version};
 use crate::ledger::folder::Folder;
 
@@ -66,6 +68,8 @@ struct Now {
     unwell: BTreeSet<ResourceId>,
     /// Rules of which nobody knows where Envoy leads: it has not acknowledged their last flip, maybe one of an earlier daemon.
     unsure: BTreeSet<RuleName>,
+    /// As the core read it last.
+    last_read: Option<RouteTable>,
 }
 
 impl Front {
@@ -175,11 +179,12 @@ impl Front {
         self.side(rule) == Side::Backend && self.generation(rule) == generation && self.is_sure(rule)
     }
 
-    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports.
+    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports. `last_tags` are
+    /// the tags by which machines are in use.
     ///
     /// # Errors
     /// When it cannot be remembered; then nothing is changed.
-    pub fn set_rules(&self, rules: Vec<ProxyRule>) -> Result<(), Fault> {
+    pub fn set_rules(&self, rules: Vec<ProxyRule>, last_tags: Vec<Tagged>) -> Result<(), Fault> {
         let rules: BTreeMap<_, _> = rules
             .into_iter()
             .map(|rule| (rule.name.clone(), Arc::new(rule)))
@@ -203,13 +208,25 @@ impl Front {
         let range = self.inner.config.port_range.clone();
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
+            now.state.note_last_tags(last_tags);
             now.rules = rules;
         })?;
         Ok(())
     }
 
     pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {
-        self.change(|now| now.certificates = certificates).map(|_| ())
+        let hosts = certificates.iter().map(|one| (one.name.clone(), one.hosts.clone()));
+        let hosts = hosts.collect();
+        self.change(|now| {
+            now.state.note_certificates(hosts);
+            now.certificates = certificates;
+        })?;
+        Ok(())
+    }
+
+    /// The hosts of the certificates that Envoy has been told of, by their names.
+    pub fn certificates(&self) -> BTreeMap<String, Vec<String>> {
+        self.now().state.certificates().clone()
     }
 
     /// Ends the wait of all who rang for this generation.
@@ -262,6 +279,7 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
+        let before = self.side(&name);
         self.change(|now| now.state.flip(&name, side))?;
         let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
@@ -270,9 +288,10 @@ impl Front {
         match clock::timeout(ACK, plane.settled_for(&name)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => {
-                if side == Side::Waker && matches!(error, NotAcked::Rejected(_)) {
-                    // What it has accepted of the rule leads to machines, so all of it has to.
-                    self.change(|now| now.state.flip(&name, Side::Backend))?;
+                if before != side && matches!(error, NotAcked::Rejected(_)) {
+                    // Half of it would be neither. One that was on that side already, and of which nobody knew whether Envoy had
+                    // heard, stays: the machines of one that is asleep may be down.
+                    self.change(|now| now.state.flip(&name, before))?;
                 }
                 Err(Fault::new(FaultKind::Other, FLIP, error.to_string()))
             }

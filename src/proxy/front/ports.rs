@@ -33,7 +33,7 @@ impl Gateway for Front {
                 false => (rule.name.clone(), Side::Backend),
             })
             .collect();
-        let now = self.now();
+        let mut now = self.now();
         let side = |name: &RuleName| sides.get(name).copied().unwrap_or(Side::Backend);
         let rules = now
             .rules
@@ -49,15 +49,20 @@ impl Gateway for Front {
             forwarded_for: Some(ForwardedFor::Appended),
             rules: rules.collect(),
         };
-        Ok(RouteTable {
+        let listeners = vec![listener];
+        // Everybody who looks at a rule or is held for one reads all of them, and much is worked out from them.
+        let same = now.last_read.take().filter(|last| last.listeners == listeners);
+        let table = same.unwrap_or_else(|| RouteTable {
             schema: SCHEMA,
             read_at: at,
             swept_at: None,
-            listeners: vec![listener],
+            listeners,
             names: BTreeMap::new(),
             loose: BTreeMap::new(),
             ways: None,
-        })
+        });
+        now.last_read = Some(table.clone());
+        Ok(table)
     }
 
     async fn health(&self, groups: &[(GroupId, bool)]) -> Result<Vec<GroupHealth>, Fault> {

@@ -11,7 +11,7 @@ fn front(folder: &Path) -> Front {
     let store = Arc::new(Folder::open(&config.ledger).unwrap());
     let programs = Programs::open(store.clone(), folder.to_owned()).unwrap();
     let front = Front::open(config, store, Kinds { programs, aws: None }).unwrap();
-    front.set_rules(vec![rule]).unwrap();
+    front.set_rules(vec![rule], Vec::new()).unwrap();
     front
 }
 

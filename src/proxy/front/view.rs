@@ -15,7 +15,8 @@ use super::{Front, Now};
 impl Front {
     pub(super) fn view(&self, now: &Now) -> View {
         let config = &self.inner.config;
-        let secure = !now.certificates.is_empty();
+        // Not by what could be read: a site is not to be served in the clear because its certificate is not there.
+        let secure = !config.tls.is_empty();
         let listeners = |ports: &[u16], tls: bool| -> Vec<HttpListener> {
             let each = |(place, port): (usize, &u16)| {
                 let (port, kind) = (*port, if tls { "https" } else { "http" });
@@ -28,7 +29,7 @@ impl Front {
                     },
                     address: SocketAddr::new(*address, port),
                     tls,
-                    redirect_to_https: config.redirect_of(place).filter(|_| secure && !tls),
+                    redirect_to_https: config.redirect_of(place).filter(|_| !tls),
                     trusted_hops: 0,
                 })
             };

@@ -175,10 +175,10 @@ impl Inner {
     /// I2, I7, I8, I9: nobody is led there, nobody is there, for as long as it takes; and its one owner stops it.
     pub fn judge_stop(&mut self, id: &ResourceId) {
         let now = self.now;
-        if !self
+        if self
             .machines
             .get(id)
-            .is_some_and(|machine| machine.power == Power::Running)
+            .is_none_or(|machine| machine.power != Power::Running)
         {
             return;
         }

@@ -279,7 +279,7 @@ impl Story {
         if let Some(daemon) = &self.daemon {
             let desk = daemon.desk.clone();
             self.runtime.block_on(async move {
-                desk.reload().unwrap();
+                desk.reload().await.unwrap();
                 desk.staff();
             });
         }
@@ -398,13 +398,13 @@ impl Story {
         {
             self.run(10 * SECOND);
         }
-        for rule in 0..RULES.len() {
+        for (rule, name) in RULES.iter().enumerate() {
             if let Some(why) = self.sleeplessness(rule) {
                 self.stage
                     .inner()
                     .truth
                     .wrong
-                    .push(format!("I6: {} does not sleep: {why}", RULES[rule]));
+                    .push(format!("I6: {name} does not sleep: {why}"));
             }
         }
     }

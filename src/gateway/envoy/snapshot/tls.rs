@@ -1,8 +1,9 @@
 //! Certificates, and TLS in both directions.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use envoy_types::pb::envoy::config::core::v3::TransportSocket;
+use envoy_types::pb::envoy::config::core::v3::{ConfigSource, TransportSocket};
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, SdsSecretConfig, Secret,
     SubjectAltNameMatcher, TlsCertificate, TlsParameters, UpstreamTlsContext,
@@ -11,11 +12,14 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::{
 use envoy_types::pb::envoy::r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern};
 
 use super::super::view::{UpstreamTls, View};
-use super::super::wire::{any, by_ads, inline, tls_socket};
+use super::super::wire::{any, by_ads, duration, inline, tls_socket};
 use super::{Kind, Snapshot};
 
+/// How long a listener waits for its certificates before it opens without.
+const SOON: Duration = Duration::from_secs(2);
+
 pub fn add(snapshot: &mut Snapshot, view: &View) {
-    for certificate in &view.edge.certificates {
+    for certificate in view.edge.certificates.iter().filter(|one| !one.chain_pem.is_empty()) {
         let secret = Secret {
             name: certificate.name.clone(),
             r#type: Some(secret::Type::TlsCertificate(TlsCertificate {
@@ -44,7 +48,11 @@ pub fn downstream(certificate: &str) -> Option<TransportSocket> {
             }),
             tls_certificate_sds_secret_configs: vec![SdsSecretConfig {
                 name: certificate.to_owned(),
-                sds_config: by_ads(),
+                // One that is missing must not keep the other listeners from opening.
+                sds_config: by_ads().map(|source| ConfigSource {
+                    initial_fetch_timeout: duration(SOON),
+                    ..source
+                }),
             }],
             alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
             ..Default::default()
