@@ -51,6 +51,7 @@ impl World {
         if envoy.stored == side && envoy.sure {
             return Ok(());
         }
+        let before = envoy.stored;
         (envoy.stored, envoy.sure) = (side, false);
         let outcome = match fate {
             Fate::Late | Fate::LateAndLost => {
@@ -58,13 +59,15 @@ impl World {
                 lost("Envoy does not acknowledge it in time")
             }
             Fate::Refused(_) => {
-                // A way to sleep is taken back whole where Envoy leads to machines; otherwise there is nothing to refuse.
+                // Where Envoy leads to no machine there is nothing to refuse on the way to sleep. A flip that is refused is
+                // taken back.
                 if side == Side::Waker && !leads {
                     envoy.sure = true;
                     return Ok(());
                 }
-                envoy.stored = Side::Backend;
-                envoy.told = Some((Side::Backend, now + if leads { takes } else { 35 }));
+                // What was refused is told again after a while.
+                envoy.told = Some((before, now + if before == side { 35 } else { takes }));
+                envoy.stored = before;
                 lost("Envoy refuses it")
             }
             Fate::Well | Fate::Halfway(_) | Fate::AnswerLost | Fate::QuestionLost => {

@@ -2,13 +2,11 @@
 //! steps, a connection may come by the old way until Envoy has taken it, connections wait, load reports are late, and the daemon
 //! may die between any two steps and come back with Envoy or without.
 //!
-//! Seen red: with the settling ignored (I2, I6) and with health not asked for (I6); with a refusal that leads to a machine which is
-//! down (I1).
+//! Seen red: with the settling ignored (I2, I6) and with health not asked for (I6).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use proxymanager::domain::fault::FaultKind;
 use proxymanager::domain::phase::Phase;
 use proxymanager::domain::plan::Action;
 use proxymanager::domain::rule::Side;
@@ -111,7 +109,6 @@ impl Play {
             match self.next_action() {
                 Some(Action::FlipToWaker { .. } | Action::FlipToBackend { .. }) if troubles > 0 => {
                     moves.push(Move::Fated(Fate::Late));
-                    moves.push(Move::Fated(Fate::Refused(FaultKind::Other)));
                 }
                 Some(Action::Start { .. }) if troubles > 0 => moves.push(Move::Fated(Fate::AnswerLost)),
                 _ => {}

@@ -279,6 +279,7 @@ impl Front {
                 format!("{name} is no rule any more"),
             ));
         }
+        let before = self.side(&name);
         self.change(|now| now.state.flip(&name, side))?;
         let Some(plane) = self.plane() else {
             return Err(Fault::new(FaultKind::Conflict, FLIP, "Envoy is not told anything yet"));
