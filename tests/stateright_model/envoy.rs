@@ -369,7 +369,7 @@ fn nothing_that_may_happen_behind_envoy_breaks_a_promise() {
             ticks: 1,
             connects: 1,
             commands: 1,
-            troubles: 2,
+            troubles: 1,
         },
     ];
     let (mut states, mut sights, mut all) = (0, BTreeSet::new(), BTreeSet::new());
