@@ -156,7 +156,10 @@ impl Look<'_> {
                         None
                     }
                     (false, _) if tally.last_use.is_some() => None,
-                    (false, _) => Some("the load balancer's metrics are missing: no HealthyHostCount".to_owned()),
+                    (false, _) => Some(
+                        "metrics are missing: no HealthyHostCount of the load balancer, or no load reports of Envoy"
+                            .to_owned(),
+                    ),
                 };
             }
             Wanted::Asleep => {
