@@ -102,7 +102,11 @@ fn put(
         name: name.clone(),
         alt_stat_name: statistic(&name),
         connect_timeout: duration(limits.connect_timeout),
-        per_connection_buffer_limit_bytes: uint(limits.buffer),
+        per_connection_buffer_limit_bytes: uint(if upstream.is_some() {
+            limits.buffer
+        } else {
+            limits.tcp_buffer
+        }),
         lb_policy: LbPolicy::RoundRobin.into(),
         circuit_breakers: Some(breakers(limits.per_rule)),
         outlier_detection: Some(outliers()),

@@ -103,7 +103,7 @@ impl Snapshot {
         http::add(&mut snapshot, view);
         for rule in &view.rules {
             cluster::add(&mut snapshot, &view.edge, rule);
-            tcp::add(&mut snapshot, rule);
+            tcp::add(&mut snapshot, &view.edge.limits, rule);
         }
         snapshot
     }

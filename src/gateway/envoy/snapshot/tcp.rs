@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3::{
 };
 
 use super::super::names::statistic;
-use super::super::view::{RuleView, TcpWay};
+use super::super::view::{Limits, RuleView, TcpWay};
 use super::super::wire::{any, doorbell, duration, keepalive, range, socket_address, uint};
 use super::{Kind, Snapshot, cluster, log};
 
@@ -27,7 +27,7 @@ pub fn rule_of_listener(name: &str) -> Option<&str> {
 }
 
 /// The listener is the same awake and asleep: to wake is to deliver its cluster. It changes with the generation only.
-pub fn add(snapshot: &mut Snapshot, rule: &RuleView) {
+pub fn add(snapshot: &mut Snapshot, limits: &Limits, rule: &RuleView) {
     for way in &rule.tcp {
         let target = cluster::of_tcp(rule, way);
         let name = listener_name(rule, way);
@@ -50,7 +50,7 @@ pub fn add(snapshot: &mut Snapshot, rule: &RuleView) {
                 }],
                 ..Default::default()
             }],
-            per_connection_buffer_limit_bytes: uint(64 * 1024),
+            per_connection_buffer_limit_bytes: uint(limits.tcp_buffer),
             tcp_keepalive: Some(keepalive()),
             ..Default::default()
         };
