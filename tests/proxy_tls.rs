@@ -15,6 +15,7 @@ use browser::Browser;
 use proxy_daemon::{Place, free_port};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 /// Who signs the certificates of a test.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -57,21 +58,48 @@ const TLS: &str = "httpsPorts = [8443, 8444]\nredirectToHTTPS = true\n\
                    [[tls]]\ncertificate = \"a.pem\"\nkey = \"a.key\"\n\
                    [[tls]]\ncertificate = \"b.pem\"\nkey = \"b.key\"\nhosts = \"b.test\"\n";
 
-/// These certificates, and a site with three names that is asleep.
-fn place(authority: &Authority, a: &Pair, b: &Pair, command: &str, port: u16) -> Place {
-    let place = Place::new();
-    place.write("config.toml", &place.config(&format!("usageTrackingPort = 0\n{TLS}")));
-    place.write("authority.pem", authority.0.pem().as_str());
-    for (name, pair) in [("a", a), ("b", b)] {
-        place.write(&format!("{name}.pem"), &pair.chain);
-        place.write(&format!("{name}.key"), &pair.key);
+/// A site behind the proxy, with a certificate for each of two hosts.
+struct Scene {
+    authority: Authority,
+    a: Pair,
+    b: Pair,
+    /// What the site serves; its machine is healthy once `go` is in it.
+    files: TempDir,
+    place: Place,
+}
+
+impl Scene {
+    /// `names` are those of the first certificate, `page` is what the site shows.
+    fn new(names: &[&str], page: &str) -> Self {
+        let authority = Authority::new();
+        let (a, b) = (authority.sign("a", names), authority.sign("b", &["b.test"]));
+        let (files, port) = (tempfile::tempdir().unwrap(), free_port());
+        std::fs::write(files.path().join("index.html"), page).unwrap();
+        let place = Place::new();
+        place.write("config.toml", &place.config(&format!("usageTrackingPort = 0\n{TLS}")));
+        place.write("authority.pem", authority.0.pem().as_str());
+        for (name, pair) in [("a", &a), ("b", &b)] {
+            place.write(&format!("{name}.pem"), &pair.chain);
+            place.write(&format!("{name}.key"), &pair.key);
+        }
+        let rule = format!(
+            "idle = \"1h\"\nresources = ['program:{}']\n[[http]]\nhosts = [\"www.a.test\", \"b.test\", \"c.test\"]\n\
+             port = {port}\ncheck = \"/\"\n",
+            site(files.path(), port)
+        );
+        place.write("rules.d/site.toml", &rule);
+        Scene {
+            authority,
+            a,
+            b,
+            files,
+            place,
+        }
     }
-    let rule = format!(
-        "idle = \"1h\"\nresources = ['program:{command}']\n[[http]]\nhosts = [\"www.a.test\", \"b.test\", \"c.test\"]\n\
-         port = {port}\ncheck = \"/\"\n"
-    );
-    place.write("rules.d/site.toml", &rule);
-    place
+}
+
+fn healthy(files: &TempDir) {
+    std::fs::write(files.path().join("go"), "").unwrap();
 }
 
 /// The site: its files, served once there is one called `go`.
@@ -161,15 +189,14 @@ impl Drop for Open {
 /// Seen red: with certificates that are for no host, so that the first is shown to everybody.
 #[test]
 fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
-    let authority = Authority::new();
-    let a = authority.sign("a", &["www.a.test", "*.a.test", "192.0.2.1"]);
-    let b = authority.sign("b", &["b.test"]);
-    let port = free_port();
-    let files = tempfile::tempdir().unwrap();
-    for file in ["go", "index.html"] {
-        std::fs::write(files.path().join(file), "the site").unwrap();
-    }
-    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    let names = ["www.a.test", "*.a.test", "192.0.2.1"];
+    let Scene {
+        authority,
+        files,
+        place,
+        ..
+    } = Scene::new(&names, "the site");
+    healthy(&files);
     let _daemon = place.start();
     for (host, certificate) in [
         (Some("www.a.test"), "a"),
@@ -235,13 +262,8 @@ fn each_host_is_shown_its_certificate_and_one_is_renewed_without_the_other() {
 /// Seen red: with a daemon that does not start; with the site in the clear as long as there is no certificate.
 #[test]
 fn without_a_certificate_nothing_is_served_in_the_clear_and_https_once_it_is_there() {
-    let authority = Authority::new();
-    let a = authority.sign("a", &["www.a.test"]);
-    let b = authority.sign("b", &["b.test"]);
-    let port = free_port();
-    let files = tempfile::tempdir().unwrap();
-    std::fs::write(files.path().join("go"), "").unwrap();
-    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    let Scene { a, b, files, place, .. } = Scene::new(&["www.a.test"], "the site");
+    healthy(&files);
     for file in ["a.pem", "b.key"] {
         std::fs::remove_file(place.path(file)).unwrap();
     }
@@ -261,14 +283,8 @@ fn without_a_certificate_nothing_is_served_in_the_clear_and_https_once_it_is_the
 /// Seen red: with the certificates that can be read alone; with a site in the clear.
 #[test]
 fn a_certificate_that_cannot_be_read_takes_nothing_from_a_running_envoy() {
-    let authority = Authority::new();
-    let a = authority.sign("a", &["www.a.test"]);
-    let b = authority.sign("b", &["b.test"]);
-    let port = free_port();
-    let files = tempfile::tempdir().unwrap();
-    std::fs::write(files.path().join("go"), "").unwrap();
-    std::fs::write(files.path().join("index.html"), "the site").unwrap();
-    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    let Scene { a, b, files, place, .. } = Scene::new(&["www.a.test"], "the site");
+    healthy(&files);
     let (daemon, envoy) = place.start_services_with(600, TLS);
     let mut open = Open::to(&place, "www.a.test");
     assert_eq!(open.get("www.a.test", "/"), "the site");
@@ -308,14 +324,8 @@ fn a_certificate_that_cannot_be_read_takes_nothing_from_a_running_envoy() {
 /// Seen red: with a page that does not reload.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_browser_sees_the_page_and_then_the_site_by_itself() {
-    let authority = Authority::new();
-    let a = authority.sign("a", &["www.a.test"]);
-    let b = authority.sign("b", &["b.test"]);
-    let port = free_port();
-    let files = tempfile::tempdir().unwrap();
-    let site_page = "<!doctype html><title>The site</title><h1>The site is here</h1>";
-    std::fs::write(files.path().join("index.html"), site_page).unwrap();
-    let place = place(&authority, &a, &b, &site(files.path(), port), port);
+    let page = "<!doctype html><title>The site</title><h1>The site is here</h1>";
+    let Scene { a, b, files, place, .. } = Scene::new(&["www.a.test"], page);
     let _daemon = place.start();
     let browser = Browser::start_with(
         "proxy-tls",
@@ -331,7 +341,7 @@ async fn a_browser_sees_the_page_and_then_the_site_by_itself() {
     assert_eq!(browser.title(), "Waking up \u{2013} site");
     assert_eq!(browser.heading(), "site is waking up");
     assert_eq!(browser.run("return isSecureContext"), true);
-    std::fs::write(files.path().join("go"), "").unwrap();
+    healthy(&files);
     place.until("the site is there by itself", || browser.title() == "The site");
     assert_eq!(browser.heading(), "The site is here");
     assert_eq!(browser.url(), url, "path, query and fragment are as they were");

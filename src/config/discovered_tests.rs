@@ -1,13 +1,13 @@
 use super::*;
 
-const HERE: Here<'static> = Here {
+pub const HERE: Here<'static> = Here {
     access_point: Some("here"),
     machine: None,
     settle: Duration::from_secs(60),
     idle_min: Duration::from_secs(300),
 };
 
-fn tagged(id: &str, tags: &[(&str, &str)]) -> Tagged {
+pub fn tagged(id: &str, tags: &[(&str, &str)]) -> Tagged {
     let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     Tagged {
         id: ResourceId(id.to_owned()),
@@ -17,7 +17,7 @@ fn tagged(id: &str, tags: &[(&str, &str)]) -> Tagged {
     }
 }
 
-fn opted(id: &str, tags: &[(&str, &str)]) -> Tagged {
+pub fn opted(id: &str, tags: &[(&str, &str)]) -> Tagged {
     tagged(id, &[&[(PROXY, "true"), (tags::IDLE, "30m")], tags].concat())
 }
 

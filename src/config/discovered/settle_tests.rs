@@ -1,30 +1,9 @@
 use std::path::Path;
-use std::time::Duration;
 
+use super::super::tests::{HERE, opted, tagged};
 use super::super::{HOST, TCP};
 use super::*;
 use crate::config::proxy::ProxyConfig;
-
-const HERE: Here<'static> = Here {
-    access_point: Some("here"),
-    machine: None,
-    settle: Duration::from_secs(60),
-    idle_min: Duration::from_secs(300),
-};
-
-fn tagged(id: &str, tags: &[(&str, &str)]) -> Tagged {
-    let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    Tagged {
-        id: ResourceId(id.to_owned()),
-        tags: tags.collect(),
-        port: None,
-        cluster: None,
-    }
-}
-
-fn opted(id: &str, tags: &[(&str, &str)]) -> Tagged {
-    tagged(id, &[&[(PROXY, "true"), (tags::IDLE, "30m")], tags].concat())
-}
 
 /// A proxy's daemon without rule files, from one look at the tags to the next.
 #[derive(Default)]
