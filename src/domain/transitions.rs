@@ -285,7 +285,12 @@ impl Look<'_> {
                 self.actions.push(Action::FlipToBackend { route, actions });
             }
         }
-        self.actions.len() > before
+        let flips = self.actions.len() > before;
+        if flips {
+            // Nobody could use it that way before, so what was not used proves nothing.
+            self.record.awake_since = None;
+        }
+        flips
     }
 
     fn ask(&mut self, route: &RouteSeen, side: Side) {

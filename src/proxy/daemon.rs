@@ -278,6 +278,7 @@ async fn discover<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
 async fn listen<L: Ledger + Send + Sync + 'static>(mut signals: Signals, desk: Desk<L>) {
     loop {
         tokio::select! {
+            biased;
             Some(ring) = signals.rings.recv() => drop(tokio::spawn(desk.clone().answer_ring(ring))),
             Some(access) = signals.accesses.recv() => desk.note_access(&access),
             else => return,

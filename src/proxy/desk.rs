@@ -269,6 +269,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
                 return false;
             }
             let there = tokio::select! {
+                biased;
                 changed = seen.changed() => changed,
                 changed = changes.changed() => changed,
                 () = self.front.sure(name), if !self.front.is_sure(name) => Ok(()),

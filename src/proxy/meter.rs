@@ -7,14 +7,18 @@ use crate::domain::rule::{GroupId, RuleName};
 use crate::domain::time::{Timestamp, after};
 use crate::gateway::envoy::{Covered, Loads};
 
+/// What is known of a group besides the reports.
+pub struct Known {
+    pub rule: RuleName,
+    /// Since when its rule is in use. A session from before, of the rule when it was there last, is in no report.
+    pub since: Timestamp,
+    /// Connections and requests under way at this moment.
+    pub open: u64,
+}
+
 /// What the reports say of a question's groups. A period is alive when reports cover all of it: one in which the stream was
-/// lost, or that began before the daemon did, proves nothing. What is `open` now is use of all of them.
-pub fn activity(
-    loads: &Loads,
-    question: &Question,
-    rule_of: impl Fn(&GroupId) -> Option<RuleName>,
-    open: impl Fn(&GroupId) -> u64,
-) -> Activity {
+/// lost, or that began before the daemon did or the rule was there, proves nothing. What is open now is use of all of them.
+pub fn activity(loads: &Loads, question: &Question, known: impl Fn(&GroupId) -> Option<Known>) -> Activity {
     let period = question.period;
     let all = || periods(floor(question.from, period), question.until, period);
     let covered = |start: Timestamp| {
@@ -22,10 +26,11 @@ pub fn activity(
         loads.covered.iter().any(whole)
     };
     let of = |group: &GroupId| {
-        let open = open(group);
+        let Some(Known { rule, since, open }) = known(group) else {
+            return GroupActivity::default();
+        };
         let mut requests: BTreeMap<Timestamp, u64> = all().filter(|_| open > 0).map(|at| (at, open)).collect();
-        let reports = rule_of(group).and_then(|rule| loads.rules.get(&rule));
-        for report in reports.into_iter().flatten() {
+        for report in loads.rules.get(&rule).into_iter().flatten() {
             let count = report.issued + report.in_progress;
             // To the last moment inclusive: what is under way when a period begins is use of it.
             for start in all().filter(|start| report.from < after(*start, period) && *start <= report.to) {
@@ -34,7 +39,7 @@ pub fn activity(
         }
         GroupActivity {
             requests,
-            alive: all().filter(|start| covered(*start)).collect(),
+            alive: all().filter(|start| since <= *start && covered(*start)).collect(),
         }
     };
     Activity {
@@ -88,9 +93,14 @@ mod tests {
         }
     }
 
+    fn known(since: u64, open: u64) -> Known {
+        let rule = RuleName("a".to_owned());
+        let since = at(since);
+        Known { rule, since, open }
+    }
+
     fn counted(loads: &Loads, question: &Question) -> GroupActivity {
-        let rule_of = |group: &GroupId| group.0.strip_prefix("envoy:").map(|name| RuleName(name.to_owned()));
-        activity(loads, question, rule_of, |_| 0)
+        activity(loads, question, |_| Some(known(0, 0)))
             .groups
             .into_values()
             .next()
@@ -112,12 +122,26 @@ mod tests {
         assert_eq!(minutes, BTreeSet::from([at(120), at(240)]));
     }
 
+    /// Red when a rule that is back was idle for the time in which it was not there: what was open then may have ended just now.
+    #[test]
+    fn nothing_is_known_of_the_time_before_a_rule_was_there() {
+        let loads = Loads {
+            covered: vec![Covered {
+                from: at(0),
+                to: at(600),
+            }],
+            ..Loads::default()
+        };
+        let found = activity(&loads, &question(0, 300), |_| Some(known(130, 0)));
+        let group = found.groups.into_values().next().unwrap();
+        assert_eq!(group.alive, BTreeSet::from([at(180), at(240)]));
+    }
+
     /// Red when only load reports counted: a session at a cluster that is gone is in none.
     #[test]
     fn what_is_open_now_is_use_of_all_that_is_asked_for() {
         let loads = Loads::default();
-        let rule_of = |_: &GroupId| Some(RuleName("a".to_owned()));
-        let found = activity(&loads, &question(0, 120), rule_of, |_| 2);
+        let found = activity(&loads, &question(0, 120), |_| Some(known(0, 2)));
         let group = found.groups.into_values().next().unwrap();
         assert_eq!(group.requests, BTreeMap::from([(at(0), 2), (at(60), 2)]));
         assert_eq!(group.alive, BTreeSet::new());

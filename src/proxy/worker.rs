@@ -86,12 +86,15 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     let mut pause = Duration::ZERO;
     let mut rests = true;
     let mut first = None;
+    // Of the last look: Envoy may have said so while it was under way.
+    let mut unsure = false;
     loop {
         let mut turn = None;
-        let unsure = !driver.gateway.is_sure(&name);
         let wish = match first.take() {
             Some(wish) => Some(wish),
+            // In this order, so that the tests' histories are the same each time.
             None => tokio::select! {
+                biased;
                 wish = wanted.recv() => match wish {
                     Some(wish) => Some(wish),
                     None => return,
@@ -121,6 +124,7 @@ async fn work<L: Ledger + Send + Sync + 'static>(
             }
             None => (Stimulus::Tick, Effort::Sweep),
         };
+        unsure = !driver.gateway.is_sure(&name);
         let looked = look(&driver, &name, &stimulus, effort).await;
         drop(turn);
         (pause, rests) = match &looked {

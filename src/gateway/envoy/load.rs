@@ -32,16 +32,16 @@ const SLACK: Duration = Duration::from_secs(2);
 /// One report: each cluster with how long it covers, what was issued and what is in progress.
 pub type Report = Vec<(Option<ClusterName>, Duration, u64, u64)>;
 
-/// What was reported. Loads of every stream are use. Time is covered by reports only while there is one stream: of two
-/// Envoys one may be the idle one.
+/// What was reported. Loads of every stream are use. Time is covered by reports only while there is one stream, of two Envoys
+/// one may be the idle one, and from its first message on: a cluster that came while there was none was not counted.
 #[derive(Debug, Default)]
 pub struct Book {
     loads: Loads,
     last: u64,
     /// The streams that are open.
     streams: BTreeSet<u64>,
-    /// When one stream was alone again: what the other had still to report is lost.
-    alone_since: Option<Timestamp>,
+    /// When the first message came since a stream was opened or closed.
+    heard_since: Option<Timestamp>,
     /// The clock when it was last read, by itself and by one that nobody sets.
     read_at: Option<(Timestamp, Instant)>,
 }
@@ -50,15 +50,16 @@ impl Book {
     pub fn open(&mut self) -> u64 {
         self.last += 1;
         self.streams.insert(self.last);
+        self.heard_since = None;
         self.last
     }
 
     pub fn close(&mut self, id: u64, now: Timestamp, at: Instant) {
         self.notice_the_clock(now, at);
         self.streams.remove(&id);
-        match self.streams.is_empty() {
-            true => self.loads.lost = Some(now),
-            false => self.alone_since = Some(now),
+        self.heard_since = None;
+        if self.streams.is_empty() {
+            self.loads.lost = Some(now);
         }
     }
 
@@ -89,12 +90,12 @@ impl Book {
         for (rule, load) in rules {
             note(self.loads.rules.entry(rule.clone()).or_default(), load);
         }
+        let heard_since = *self.heard_since.get_or_insert(now);
         let own = report.iter().filter(|(name, ..)| name.is_none());
         if let Some(span) = own.map(|(_, span, ..)| *span).min()
             && self.streams.len() == 1
         {
-            let from = before(now, span).max(self.alone_since.unwrap_or(Timestamp::MIN));
-            self.cover(from, now);
+            self.cover(before(now, span).max(heard_since), now);
         }
         self.forget(before(now, KEPT));
     }
@@ -117,7 +118,7 @@ impl Book {
                 for covered in &mut self.loads.covered {
                     covered.to = covered.to.min(from);
                 }
-                self.alone_since = self.alone_since.map(|since| since.min(from));
+                self.heard_since = self.heard_since.map(|since| since.min(from));
             }
         }
         self.read_at = Some((now, at));
@@ -237,15 +238,39 @@ mod tests {
             .collect()
     }
 
+    /// Red when a report covered all that it tells of: one after a pause knows nothing of clusters that came in it.
+    #[test]
+    fn a_pause_between_streams_is_covered_by_no_report() {
+        let (times, mut book) = (Times(Instant::now()), Book::default());
+        let report = |book: &mut Book, clock: u64, report: &Report| {
+            let (now, at) = times.at(clock, clock);
+            book.report(now, at, report);
+        };
+        let id = book.open();
+        report(&mut book, 1_000, &Report::new());
+        report(&mut book, 1_005, &quiet(5));
+        let (now, at) = times.at(1_006, 1_006);
+        book.close(id, now, at);
+        assert_eq!(book.read(now, at).lost, Some(now));
+        let id = book.open();
+        report(&mut book, 1_100, &quiet(95));
+        report(&mut book, 1_105, &quiet(5));
+        let (now, at) = times.at(1_105, 1_105);
+        assert_eq!(seconds(&book.read(now, at).covered), [(1_000, 1_005), (1_100, 1_105)]);
+        book.close(id, now, at);
+    }
+
     /// Red when what was covered before the clock was set back stayed so: a lost stream would have looked like an idle hour.
     #[test]
     fn minutes_that_come_a_second_time_are_unknown() {
         let (times, mut book) = (Times(Instant::now()), Book::default());
         let id = book.open();
-        for clock in [1_005, 1_010] {
+        for clock in [1_000, 1_005, 1_010] {
             let (now, at) = times.at(clock, clock);
             book.report(now, at, &quiet(5));
         }
+        let (now, at) = times.at(1_011, 1_011);
+        assert_eq!(seconds(&book.read(now, at).covered), [(1_000, 1_010)]);
         // Ten minutes back, and no report any more.
         let (now, at) = times.at(412, 1_012);
         assert_eq!(seconds(&book.read(now, at).covered), []);
@@ -254,12 +279,14 @@ mod tests {
         let (now, at) = times.at(420, 1_020);
         book.close(id, now, at);
         let (now, at) = times.at(1_100, 1_700);
-        assert_eq!(seconds(&book.read(now, at).covered), [(410, 415)]);
+        assert_eq!(seconds(&book.read(now, at).covered), [(411, 415)]);
         // Forward, what is left out is a gap.
         let id = book.open();
+        let (now, at) = times.at(8_995, 1_700);
+        book.report(now, at, &quiet(5));
         let (now, at) = times.at(9_000, 1_705);
         book.report(now, at, &quiet(5));
-        assert_eq!(seconds(&book.read(now, at).covered), [(410, 415), (8_995, 9_000)]);
+        assert_eq!(seconds(&book.read(now, at).covered), [(411, 415), (8_995, 9_000)]);
         book.close(id, now, at);
     }
 
@@ -268,8 +295,10 @@ mod tests {
     fn two_that_report_cover_nothing_and_both_show_use() {
         let (times, mut book) = (Times(Instant::now()), Book::default());
         let first = book.open();
-        let (now, at) = times.at(1_000, 1_000);
-        book.report(now, at, &quiet(5));
+        for clock in [995, 1_000] {
+            let (now, at) = times.at(clock, clock);
+            book.report(now, at, &quiet(5));
+        }
         let second = book.open();
         let (now, at) = times.at(1_005, 1_005);
         book.report(now, at, &quiet(5));
@@ -280,9 +309,11 @@ mod tests {
         assert_eq!(loads.rules.len(), 1);
         let (now, at) = times.at(1_008, 1_008);
         book.close(second, now, at);
+        let (now, at) = times.at(1_010, 1_010);
+        book.report(now, at, &quiet(5));
         let (now, at) = times.at(1_015, 1_015);
-        book.report(now, at, &quiet(15));
-        assert_eq!(seconds(&book.read(now, at).covered), [(995, 1_000), (1_008, 1_015)]);
+        book.report(now, at, &quiet(5));
+        assert_eq!(seconds(&book.read(now, at).covered), [(995, 1_000), (1_010, 1_015)]);
         book.close(first, now, at);
         assert_eq!(book.read(now, at).lost, Some(now));
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::clock;
+use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::Kinds;
 use crate::config::discovered::Tagged;
 use crate::config::proxy::ProxyConfig;
@@ -21,6 +21,7 @@ use crate::config::proxy_rules::ProxyRule;
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::rule::{ResourceId, RouteId, RuleName, Side};
 use crate::domain::table::RouteTable;
+use crate::domain::time::Timestamp;
 use crate::gateway::envoy::{Certificate, NotAcked, Plane, Version};
 use crate::ledger::folder::Folder;
 
@@ -60,6 +61,8 @@ struct Inner {
 #[derive(Debug, Clone, Default)]
 struct Now {
     rules: BTreeMap<RuleName, Arc<ProxyRule>>,
+    /// Since when each of them is in use without a break.
+    since: BTreeMap<RuleName, Timestamp>,
     state: State,
     certificates: Vec<Certificate>,
     /// Rules without all of their ports, and why.
@@ -123,6 +126,11 @@ impl Front {
 
     pub fn rule(&self, name: &RuleName) -> Option<Arc<ProxyRule>> {
         self.now().rules.get(name).cloned()
+    }
+
+    /// Since when a rule is in use without a break; what came before is nobody's use of it, whatever was reported.
+    pub fn in_use_since(&self, name: &RuleName) -> Option<Timestamp> {
+        self.now().since.get(name).copied()
     }
 
     pub fn rules(&self) -> Vec<Arc<ProxyRule>> {
@@ -209,6 +217,8 @@ impl Front {
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
             now.state.note_last_tags(last_tags);
+            let since = |rule| now.since.get(rule).copied().unwrap_or_else(|| SystemClock.now());
+            now.since = rules.keys().map(|rule| (rule.clone(), since(rule))).collect();
             now.rules = rules;
         })?;
         Ok(())

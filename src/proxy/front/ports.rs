@@ -125,10 +125,15 @@ impl Metrics for Front {
         }
         let loads = self.plane().map(Plane::loads).unwrap_or_default();
         let active = self.active().await;
-        let answer = |question| {
+        let answer = |question: &Question| {
             let active = active.as_ref().map_err(Fault::clone)?;
-            let open = |group: &GroupId| self.active_at(active, group);
-            Ok(meter::activity(&loads, question, |group| name_of(&group.0), open))
+            let known = |group: &GroupId| {
+                let rule = name_of(&group.0)?;
+                let since = self.in_use_since(&rule)?;
+                let open = self.active_at(active, group);
+                Some(meter::Known { rule, since, open })
+            };
+            Ok(meter::activity(&loads, question, known))
         };
         questions.iter().map(answer).collect()
     }

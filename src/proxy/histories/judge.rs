@@ -19,6 +19,10 @@ const RECORDS: Millis = 3_000;
 #[derive(Debug, Default)]
 pub struct OfRule {
     pub machines: Vec<ResourceId>,
+    /// Since when its file says so.
+    pub since: Millis,
+    /// Its machines also while its file is away: what was begun for them may still be on its way.
+    pub all_machines: Vec<ResourceId>,
     pub idle: Millis,
     pub settle: Millis,
     /// Since when no new connection can reach its machine.
@@ -158,7 +162,8 @@ impl Inner {
             .machines
             .get(id)
             .is_some_and(|machine| machine.power == Power::Stopped);
-        let owners = self.truth.rules.iter().filter(|(_, rule)| rule.machines.contains(id));
+        let rules = self.truth.rules.iter();
+        let owners = rules.filter(|(_, rule)| rule.all_machines.contains(id));
         let asked = owners.filter_map(|(_, rule)| rule.asked).max();
         let machine = self.machines.get(id);
         let downs = machine.and_then(|machine| machine.by_user.filter(|_| machine.we_stop));
@@ -183,23 +188,19 @@ impl Inner {
             return;
         }
         let by_hand = self.machines.get(id).and_then(|machine| machine.by_hand);
-        let owners: Vec<RuleName> = self
-            .truth
-            .rules
-            .iter()
-            .filter(|(_, rule)| rule.machines.contains(id))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let known = |rule: &OfRule| rule.machines.contains(id) && (rule.since == 0 || now - rule.since > UNKNOWABLE);
+        let rules = self.truth.rules.iter();
+        let owners = rules.filter(|(_, rule)| known(rule)).map(|(name, _)| name.clone());
+        let owners: Vec<RuleName> = owners.collect();
         if owners.len() > 1 {
             self.wrong(format!("I8: {id} is stopped, which {owners:?} share"));
         }
-        let leased: Vec<_> = owners
-            .iter()
-            .filter_map(|name| self.record(name))
-            .filter(|record| record.lease.is_some())
-            .collect();
-        if leased.len() != 1 {
-            self.wrong(format!("I8: {id} is stopped and {} leases are held", leased.len()));
+        let rules = self.truth.rules.iter();
+        let all_owners = rules.filter(|(_, rule)| rule.all_machines.contains(id));
+        let records = all_owners.filter_map(|(name, _)| self.record(name));
+        let leases = records.filter(|record| record.lease.is_some()).count();
+        if leases != 1 {
+            self.wrong(format!("I8: {id} is stopped and {leases} leases are held"));
         }
         let host = Inner::host(id);
         let open = self.envoy.clients_of(&host);

@@ -169,10 +169,15 @@ impl Story {
             }
         }
         let mut inner = self.stage.inner();
+        let now = inner.now;
         for (rule, machine) in [("a", 1), ("b", 2), ("c", 2)] {
             let there = files.iter().any(|(name, text)| *name == rule && text.is_some());
             let truth = inner.truth.rules.entry(RuleName(rule.to_owned())).or_default();
-            truth.machines = there.then(|| super::world::machine(machine)).into_iter().collect();
+            truth.all_machines = vec![super::world::machine(machine)];
+            if there == truth.machines.is_empty() {
+                truth.since = now;
+            }
+            truth.machines = truth.all_machines.iter().filter(|_| there).cloned().collect();
             (truth.idle, truth.settle) = (IDLE, SETTLE);
         }
     }
@@ -265,7 +270,7 @@ impl Story {
             Turn::Reconnect => inner.envoy.reconnect(now),
             Turn::EnvoyRestarts => {
                 inner.envoy.streams().end();
-                inner.envoy = Envoy::start(now);
+                inner.envoy = Envoy::default();
                 inner.truth.clients.clear();
                 if let Some(daemon) = &self.daemon {
                     inner.envoy.connect_to(now, &daemon.socket);
@@ -319,6 +324,7 @@ impl Story {
             if let Some(truth) = stage.inner().truth.rules.get_mut(&rule)
                 && heard
                 && wanted == Wanted::Awake
+                && truth.told_to_sleep.is_some_and(|at| at < now)
             {
                 truth.told_to_sleep = None;
             }

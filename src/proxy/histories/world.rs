@@ -175,7 +175,9 @@ impl Inner {
             machine.rest(now);
             news = true;
         }
-        if self.envoy.streams().exchange(now) {
+        let (arrived, tells) = self.envoy.streams().exchange(now);
+        news |= arrived;
+        if tells {
             news = true;
             // What is told is still on its way, and is lost.
             if self.doom == Some(Doom::Published) {
@@ -310,7 +312,7 @@ impl Stage {
         let inner = Inner {
             now: 0,
             machines: machines.collect(),
-            envoy: Envoy::start(0),
+            envoy: Envoy::default(),
             ledger: Memory::new(),
             truth: Truth::default(),
             doom: None,

@@ -14,6 +14,7 @@ use prost::Message;
 pub use self::config::Config;
 pub use self::streams::Socket;
 use self::streams::Streams;
+use super::load::Report;
 use super::names::ClusterName;
 use super::snapshot::Kind;
 use crate::domain::rule::RuleName;
@@ -59,23 +60,16 @@ pub struct Envoy {
     incarnations: BTreeMap<String, u64>,
     usable: BTreeSet<String>,
     delivered: BTreeSet<String>,
-    reported_at: Millis,
-    report_due: Millis,
-    /// Clusters whose load is counted, with what began since the last report.
-    counted: BTreeMap<String, u64>,
+    /// Since when its own load is counted: never before the daemon said that it should be, and always from then on.
+    reported_at: Option<Millis>,
+    /// When it reports next, while it is connected.
+    report_due: Option<Millis>,
+    /// Clusters whose load is counted, since when, and what began since then.
+    counted: BTreeMap<String, (Millis, u64)>,
     happened: Vec<Happened>,
 }
 
 impl Envoy {
-    /// Starts at this time.
-    pub fn start(now: Millis) -> Envoy {
-        Envoy {
-            reported_at: now,
-            report_due: now + REPORTS,
-            ..Envoy::default()
-        }
-    }
-
     pub fn streams(&mut self) -> &mut Streams {
         &mut self.streams
     }
@@ -83,6 +77,7 @@ impl Envoy {
     /// All streams, to this daemon.
     pub fn connect_to(&mut self, now: Millis, socket: &Socket) {
         self.streams.connect(now, socket, &self.config, &self.rung);
+        self.report(now);
     }
 
     /// Streams that were lost are made anew.
@@ -94,7 +89,8 @@ impl Envoy {
             self.streams.connect_bell(now, &self.rung);
         }
         if !self.streams.reports() {
-            self.streams.connect_load();
+            self.streams.connect_load(now);
+            self.report(now);
         }
     }
 
@@ -106,8 +102,8 @@ impl Envoy {
     /// When something happens next by itself.
     pub fn next(&self) -> Millis {
         let waits = self.waiting.values().map(|(_, until)| *until).min();
-        let next = [waits, self.streams.next()].into_iter().flatten().min();
-        next.unwrap_or(Millis::MAX).min(self.report_due)
+        let next = [waits, self.streams.next(), self.report_due];
+        next.into_iter().flatten().min().unwrap_or(Millis::MAX)
     }
 
     /// A connection to a rule's listener for a port of the machine; false when nobody listens.
@@ -190,8 +186,10 @@ impl Envoy {
             self.let_go(|(cluster, _)| *cluster == name);
         }
         self.let_go(|(_, until)| *until <= now);
-        if self.report_due <= now {
-            self.report_due = now + REPORTS;
+        if self.streams.wished(now) {
+            self.count(now);
+        }
+        if self.report_due.is_some_and(|due| due <= now) {
             self.report(now);
         }
     }
@@ -239,7 +237,7 @@ impl Envoy {
                 continue;
             };
             let incarnation = self.incarnations.get(&cluster).copied().unwrap_or_default();
-            if let Some(begun) = self.counted.get_mut(&cluster) {
+            if let Some((_, begun)) = self.counted.get_mut(&cluster) {
                 *begun += 1;
             }
             self.happened.push(Happened::Opened {
@@ -274,24 +272,34 @@ impl Envoy {
         Some(socket.address.clone())
     }
 
-    /// A cluster that came since the last report is counted from now on. What a lost stream could not be told is in the first
-    /// report of the next one.
+    /// What was counted, whether or not it could be told before: the first message of a stream has what the one before it lacked.
     fn report(&mut self, now: Millis) {
+        self.report_due = None;
         if !self.streams.reports() {
             return;
         }
-        let span = Duration::from_millis(now - self.reported_at);
-        let mut report = vec![(None, span, 0, 0)];
-        for (cluster, begun) in &mut self.counted {
+        let span = |since: Millis| Duration::from_millis(now - since);
+        let own = self.reported_at.map(|at| (None, span(at), 0, 0));
+        let mut report: Report = own.into_iter().collect();
+        for (cluster, (since, begun)) in &self.counted {
             let incarnation = self.incarnations.get(cluster).copied().unwrap_or_default();
             let mine = |open: &&Open| open.cluster == *cluster && open.incarnation == incarnation;
             let under_way = self.open.values().filter(mine).count() as u64;
-            report.push((ClusterName::parse(cluster), span, std::mem::take(begun), under_way));
-        }
-        for cluster in &self.usable {
-            self.counted.entry(cluster.clone()).or_default();
+            report.push((ClusterName::parse(cluster), span(*since), *begun, under_way));
         }
         self.streams.report(now, report);
-        self.reported_at = now;
+        if self.reported_at.is_some() {
+            (self.reported_at, self.counted) = (Some(now), BTreeMap::new());
+            self.count(now);
+        }
+    }
+
+    /// From now on all that is there is counted; what has come since the last time never was.
+    fn count(&mut self, now: Millis) {
+        self.reported_at.get_or_insert(now);
+        self.report_due = Some(now + REPORTS);
+        for cluster in &self.usable {
+            self.counted.entry(cluster.clone()).or_insert((now, 0));
+        }
     }
 }

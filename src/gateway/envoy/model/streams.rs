@@ -84,6 +84,8 @@ pub struct Streams {
     rings: Lane<Vec<String>>,
     gone: Lane<String>,
     reports: Lane<Report>,
+    /// What load is to be reported: all.
+    wish: Lane<()>,
     /// How long a message takes; changed at will.
     pub takes: Millis,
     /// How long a load report takes beyond that.
@@ -96,7 +98,7 @@ impl Streams {
         self.socket = Some(socket.clone());
         self.connect_resources(now, config);
         self.connect_bell(now, rung);
-        self.connect_load();
+        self.connect_load(now);
     }
 
     pub fn connect_resources(&mut self, now: Millis, config: &Config) {
@@ -126,14 +128,17 @@ impl Streams {
         }
     }
 
-    pub fn connect_load(&mut self) {
+    pub fn connect_load(&mut self, now: Millis) {
         self.lose_load();
-        self.load = self.socket.as_ref().map(|socket| socket.0.with_book(Book::open));
+        let Some(socket) = &self.socket else { return };
+        self.load = Some(socket.0.with_book(Book::open));
+        self.wish.send(now + self.takes, ());
     }
 
     /// Reports stop until the next connection.
     pub fn lose_load(&mut self) {
         self.reports.cut();
+        self.wish.cut();
         if let (Some(id), Some(socket)) = (self.load.take(), &self.socket) {
             let (now, at) = (socket.0.now(), clock::instant());
             socket.0.with_book(|book| book.close(id, now, at));
@@ -210,8 +215,13 @@ impl Streams {
         }
     }
 
+    /// Whether it is said now which load to report.
+    pub fn wished(&mut self, now: Millis) -> bool {
+        !self.wish.arrived(now).is_empty()
+    }
+
     pub fn next(&self) -> Option<Millis> {
-        let ours = [self.told.next(), self.gone.next()];
+        let ours = [self.told.next(), self.gone.next(), self.wish.next()];
         let theirs = [self.said.next(), self.rings.next(), self.reports.next()];
         ours.into_iter().chain(theirs).chain([self.due]).flatten().min()
     }
@@ -226,11 +236,13 @@ impl Streams {
         self.gone.arrived(now)
     }
 
-    /// Hands over what has arrived there, and takes in what is told. Whether anything is.
-    pub fn exchange(&mut self, now: Millis) -> bool {
+    /// Hands over what has arrived there, and takes in what is told. Whether anything has, and whether anything is.
+    pub fn exchange(&mut self, now: Millis) -> (bool, bool) {
         let Some(socket) = self.socket.clone() else {
-            return false;
+            return (false, false);
         };
+        let theirs = [self.said.next(), self.rings.next(), self.reports.next()];
+        let arrived = theirs.into_iter().flatten().any(|at| at <= now);
         let mut ask = self.due.is_some_and(|due| due <= now);
         if let Some(id) = self.resources {
             for (kind, said) in self.said.arrived(now) {
@@ -260,7 +272,7 @@ impl Streams {
             }
             _ => Vec::new(),
         };
-        let news = !told.is_empty();
+        let tells = !told.is_empty();
         for told in told {
             self.told.send(now + self.takes, told);
         }
@@ -271,6 +283,6 @@ impl Streams {
                 }
             }
         }
-        news
+        (arrived, tells)
     }
 }
