@@ -28,7 +28,7 @@ use crate::domain::time::{Timestamp, since};
 
 use super::folder::Folder;
 use super::memory::Memory;
-use super::stored::{decode, encode, event_key, known, unreadable};
+use super::stored::{decode, encode, event_key, unreadable};
 use super::{KEEP_HISTORY, Ledger, LedgerError, StoredTable};
 
 const CLAIMS: &str = "claims.json";
@@ -37,8 +37,6 @@ const CLAIMS: &str = "claims.json";
 #[derive(Debug, Clone)]
 pub struct InFolder {
     held: Arc<Mutex<Held>>,
-    /// Every look and every held request asks for it.
-    table: Arc<Mutex<Option<RouteTable>>>,
     /// For what needs no disk.
     memory: Memory,
 }
@@ -95,7 +93,6 @@ impl InFolder {
         };
         Ok(InFolder {
             held: Arc::new(Mutex::new(held)),
-            table: Arc::default(),
             memory,
         })
     }
@@ -239,13 +236,7 @@ impl Ledger for InFolder {
     }
 
     async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(table) = table else { return Ok(None) };
-        known("table", table.schema)?;
-        Ok(Some(StoredTable {
-            version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
-            table,
-        }))
+        self.memory.load_table().await
     }
 
     async fn claim_table(&self, owner: &str, at: Timestamp, until: Timestamp) -> Result<bool, LedgerError> {
@@ -253,14 +244,7 @@ impl Ledger for InFolder {
     }
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
-        let mut stored = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stored) = stored.as_ref() {
-            known("table", stored.schema)?;
-        }
-        if stored.as_ref().is_none_or(|stored| stored.read_at <= table.read_at) {
-            *stored = Some(table.clone());
-        }
-        Ok(())
+        self.memory.store_table(table).await
     }
 
     async fn own(

@@ -1,5 +1,5 @@
-//! The ledger within one process: for tests and for the local cloud. Everything is kept as text, as it would be in a
-//! database, so that what cannot be stored there cannot be stored here either.
+//! The ledger within one process: for tests and for the local cloud. Everything but the route table is kept as text, as it would
+//! be in a database, so that what cannot be stored there cannot be stored here either.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,8 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct State {
     records: BTreeMap<RuleName, Item>,
-    table: Option<Table>,
+    /// Every look and every held request asks for it.
+    table: Option<RouteTable>,
     /// Until when the renewal of the table is claimed.
     claim: Option<Timestamp>,
     /// Who claims a machine.
@@ -38,12 +39,6 @@ struct Item {
     version: u64,
     schema: u32,
     body: String,
-}
-
-#[derive(Debug)]
-struct Table {
-    read_at: Timestamp,
-    item: Item,
 }
 
 impl Memory {
@@ -133,12 +128,11 @@ impl Ledger for Memory {
     }
 
     async fn load_table(&self) -> Result<Option<StoredTable>, LedgerError> {
-        let state = self.state();
-        let Some(Table { item, .. }) = &state.table else {
+        let Some(table) = self.state().table.clone() else {
             return Ok(None);
         };
-        let table = decode("table", item.schema, &item.body)?;
-        let version = item.version;
+        known("table", table.schema)?;
+        let version = u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default();
         Ok(Some(StoredTable { version, table }))
     }
 
@@ -153,18 +147,15 @@ impl Ledger for Memory {
 
     async fn store_table(&self, table: &RouteTable) -> Result<(), LedgerError> {
         let mut state = self.state();
-        let stored = state.table.as_ref();
-        if let Some(stored) = stored {
-            known("table", stored.item.schema)?;
+        if let Some(stored) = &state.table {
+            known("table", stored.schema)?;
         }
-        if stored.is_none_or(|stored| stored.read_at <= table.read_at) {
-            let item = Item {
-                version: u64::try_from(table.read_at.as_nanosecond()).unwrap_or_default(),
-                schema: table.schema,
-                body: encode("table", table)?,
-            };
-            let read_at = table.read_at;
-            state.table = Some(Table { read_at, item });
+        if state
+            .table
+            .as_ref()
+            .is_none_or(|stored| stored.read_at <= table.read_at)
+        {
+            state.table = Some(table.clone());
         }
         Ok(())
     }

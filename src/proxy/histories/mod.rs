@@ -56,7 +56,7 @@ fn told(turns: &[Turn]) -> Result<BTreeSet<&'static str>, String> {
 #[test]
 fn no_history_of_the_proxy_breaks_a_promise() {
     let sights = RefCell::new(BTreeSet::new());
-    runner(12)
+    runner(100)
         .run(&vec(turn(), 1..50), |turns| {
             let seen = told(&turns).map_err(TestCaseError::fail)?;
             sights.borrow_mut().extend(seen);
