@@ -8,7 +8,7 @@ use crate::domain::time::since;
 use crate::gateway::envoy::model::{Happened, Millis};
 use crate::proxy::state::State;
 
-use super::world::Inner;
+use super::world::{Inner, time};
 
 /// What happened so shortly before a call that nobody could have known when it was decided.
 const UNKNOWABLE: Millis = 12_000;
@@ -198,7 +198,8 @@ impl Inner {
         let rules = self.truth.rules.iter();
         let all_owners = rules.filter(|(_, rule)| rule.all_machines.contains(id));
         let records = all_owners.filter_map(|(name, _)| self.record(name));
-        let leases = records.filter(|record| record.lease.is_some()).count();
+        let leases = records.filter_map(|record| record.lease);
+        let leases = leases.filter(|lease| time(now) < lease.until).count();
         if leases != 1 {
             self.wrong(format!("I8: {id} is stopped and {leases} leases are held"));
         }

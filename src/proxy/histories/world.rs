@@ -34,6 +34,11 @@ fn begin() -> Timestamp {
     Timestamp::from_second(1_800_000_000).unwrap()
 }
 
+/// The time of day at this moment.
+pub fn time(at: Millis) -> Timestamp {
+    after(begin(), Duration::from_millis(at))
+}
+
 /// What becomes of the next start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -439,7 +444,7 @@ impl Drop for Sleep {
 
 impl World for Stage {
     fn now(&self) -> Timestamp {
-        after(begin(), Duration::from_millis(self.clock.load(Ordering::Relaxed)))
+        time(self.clock.load(Ordering::Relaxed))
     }
 
     fn instant(&self) -> tokio::time::Instant {
