@@ -252,6 +252,16 @@ impl Inner {
         self.see("stopped");
     }
 
+    /// Envoy says again who once came; nobody can tell whether he is still there.
+    pub fn ring_again(&mut self) {
+        let now = self.now;
+        for name in self.envoy.rung() {
+            if let Some(rule) = self.truth.rules.get_mut(&name) {
+                rule.asked = Some(now);
+            }
+        }
+    }
+
     /// A client leaves, from its wait or from its machine.
     pub fn leave(&mut self, client: u64) {
         self.envoy.leave(client);

@@ -193,6 +193,7 @@ impl Story {
         let mut inner = stage.inner();
         let now = inner.now;
         inner.envoy.connect_to(now, &daemon.socket);
+        inner.ring_again();
         self.daemon = Some(daemon);
     }
 
@@ -268,7 +269,10 @@ impl Story {
             Turn::LoseResources => inner.envoy.streams().lose_resources(),
             Turn::LoseBell => inner.envoy.streams().lose_bell(),
             Turn::LoseLoad => inner.envoy.streams().lose_load(),
-            Turn::Reconnect => inner.envoy.reconnect(now),
+            Turn::Reconnect => {
+                inner.envoy.reconnect(now);
+                inner.ring_again();
+            }
             Turn::EnvoyRestarts => {
                 inner.envoy.streams().end();
                 inner.envoy = Envoy::default();
@@ -353,6 +357,7 @@ impl Story {
             (envoy.streams().takes, envoy.streams().reports_take) = (5, 5);
             envoy.streams().lose_resources();
             envoy.reconnect(now);
+            inner.ring_again();
         }
         self.run(30 * SECOND);
         let begun = self.stage.inner().now;

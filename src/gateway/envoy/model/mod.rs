@@ -94,6 +94,12 @@ impl Envoy {
         }
     }
 
+    /// The rules whose names a new stream of the doorbell tells again, though nobody may wait any more.
+    pub fn rung(&self) -> BTreeSet<RuleName> {
+        let names = self.rung.iter().filter_map(|name| ClusterName::parse(name));
+        names.map(|name| name.rule).collect()
+    }
+
     /// What has happened since it was last asked.
     pub fn happened(&mut self) -> Vec<Happened> {
         std::mem::take(&mut self.happened)
