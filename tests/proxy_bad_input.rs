@@ -108,13 +108,13 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
 
     place.write(
         "rules.d/a.toml",
-        "idle = \"soon\"\nresources = \"vm-1\"\n[[tcp]]\nport = 22\n",
+        "idle = \"soon\"\nresources = \"vm-1\"\nbusy-cpu = 5\nconfirm = true\n[[tcp]]\nport = 22\n",
     );
     place.write(
         "rules.d/0.toml",
         "idle = \"1h\"\nname = \"b\"\nresources = \"program:sleep 1\"\n[[tcp]]\nport = 1\n",
     );
-    place.until("told", || errors().len() == 3);
+    place.until("told", || errors().len() == 5);
     let told = errors()
         .iter()
         .map(|error| error.as_str().unwrap().to_owned())
@@ -126,13 +126,23 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
     );
     assert!(told.contains("a.toml:2: resources = \"vm-1\" cannot be used"), "{told}");
     assert!(
+        told.contains(
+            "a.toml:3: busy-cpu = \"5\" cannot be used; allowed: off; the proxy does not ask for a machine's load"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("a.toml:4: confirm = \"true\" cannot be used; allowed: false; by TCP nobody can press a button"),
+        "{told}"
+    );
+    assert!(
         told.contains("0.toml: the name b is in ") && told.contains("b.toml already"),
         "{told}"
     );
     assert_eq!(ports(), before);
     let (status, page) = daemon.get("/metrics");
     assert!(
-        status == 200 && page.contains("proxymanager_rule_file_errors 3\n"),
+        status == 200 && page.contains("proxymanager_rule_file_errors 5\n"),
         "{page}"
     );
 
