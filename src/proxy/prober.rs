@@ -2,15 +2,23 @@
 //! cluster of a rule that sleeps.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::unverified;
 use crate::clock;
 
 /// How long one check may take.
@@ -23,12 +31,22 @@ const FAILURES: u32 = 3;
 pub struct Check {
     pub host: String,
     pub port: u16,
-    /// A path to GET; without it, a connection will do.
-    pub path: Option<String>,
+    /// What is to be answered; without it, a connection will do.
+    pub get: Option<Get>,
     /// Whether the machine may count connections that end without a word, so that it is spared them once it serves. MySQL does,
     /// and shuts a client's address out after 100 of them in a row (MySQL reference manual, `max_connect_errors`); all clients
     /// have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a database of RDS its status is known.
     pub counts: bool,
+}
+
+/// A GET, spoken as Envoy speaks to the machine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Get {
+    pub path: String,
+    /// The host that is asked for: what serves several may have nothing to say, or no certificate, for its bare address.
+    pub name: String,
+    pub tls: bool,
+    pub http2: bool,
 }
 
 /// While its rule is not awake, for so long it stands that a machine that counts serves: 60 connections in the longest settling
@@ -104,30 +122,86 @@ async fn probe(check: &Check) -> Result<(), String> {
     }
     let connected = TcpStream::connect((check.host.as_str(), port)).await;
     let stream = connected.map_err(|error| format!("port {port}: {error}"))?;
-    let Some(path) = &check.path else {
+    let Some(get) = &check.get else {
         return Ok(());
     };
-    let failed = |error: hyper::Error| format!("port {port} does not speak HTTP: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
-    let talk = tokio::spawn(connection);
-    let request = hyper::Request::get(path)
-        .header("host", &check.host)
-        .header("user-agent", "proxymanager");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(failed);
-    talk.abort();
-    match answer?.status() {
+    let status = match get.tls {
+        true => {
+            let secured = secured(stream, get).await;
+            answer(
+                secured.map_err(|error| format!("port {port} does not speak TLS: {error}"))?,
+                get,
+            )
+            .await
+        }
+        false => answer(stream, get).await,
+    };
+    let path = &get.path;
+    match status.map_err(|error| {
+        format!(
+            "port {port} does not speak HTTP{}: {error}",
+            if get.http2 { "/2" } else { "" }
+        )
+    })? {
         status if status.is_server_error() => Err(format!("GET {path} at port {port} answers {}", status.as_u16())),
         _ => Ok(()),
     }
 }
 
+async fn secured(stream: TcpStream, get: &Get) -> Result<TlsStream<TcpStream>, String> {
+    let protocols: &[&str] = if get.http2 { &["h2"] } else { &[] };
+    let client = unverified::client(protocols).map_err(|error| error.to_string())?;
+    let name = ServerName::try_from(get.name.clone()).map_err(|error| error.to_string())?;
+    let secured = TlsConnector::from(client).connect(name, stream).await;
+    secured.map_err(|error| error.to_string())
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    Get { path, name, tls, http2 }: &Get,
+) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
+    let request = Request::get(match (http2, tls) {
+        (true, true) => format!("https://{name}{path}"),
+        (true, false) => format!("http://{name}{path}"),
+        (false, _) => path.clone(),
+    });
+    let request = match http2 {
+        true => request,
+        false => request.header("host", name),
+    };
+    let request = request
+        .header("user-agent", "proxymanager")
+        .body(Empty::<Bytes>::new())?;
+    let io = TokioIo::new(stream);
+    let (answer, talk) = match http2 {
+        true => {
+            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
+            let talk = tokio::spawn(connection);
+            (sender.send_request(request).await, talk)
+        }
+        false => {
+            let (mut sender, connection) = http1::handshake(io).await?;
+            let talk = tokio::spawn(connection);
+            (sender.send_request(request).await, talk)
+        }
+    };
+    talk.abort();
+    Ok(answer?.status())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use hyper::body::Incoming;
+    use hyper::server::conn as server;
+    use hyper::service::service_fn;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
@@ -148,7 +222,12 @@ mod tests {
         Check {
             host: "127.0.0.1".to_owned(),
             port,
-            path: path.map(str::to_owned),
+            get: path.map(|path| Get {
+                path: path.to_owned(),
+                name: "site.test".to_owned(),
+                tls: false,
+                http2: false,
+            }),
             counts: false,
         }
     }
@@ -178,6 +257,86 @@ mod tests {
                 .words
                 .contains("does not speak HTTP")
         );
+    }
+
+    /// A machine that answers by TLS, with a certificate of nobody, and what it was asked.
+    async fn over_tls(protocol: &'static str) -> (u16, mpsc::UnboundedReceiver<String>) {
+        let own = rcgen::generate_simple_self_signed(["other.test".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth();
+        let mut config = config
+            .with_single_cert(vec![own.cert.der().clone()], key.into())
+            .unwrap();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, asked) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
+                let told = told.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let host = request
+                        .headers()
+                        .get("host")
+                        .map(|host| host.to_str().unwrap().to_owned());
+                    let said = format!("{name} {:?} {} {host:?}", request.version(), request.uri());
+                    told.send(said).unwrap();
+                    let status = if request.uri().path() == "/ill" { 500 } else { 401 };
+                    let answer = hyper::Response::builder().status(status).body(Empty::<Bytes>::new());
+                    async { Ok::<_, Infallible>(answer.unwrap()) }
+                });
+                let io = TokioIo::new(stream);
+                let _ = match protocol {
+                    "h2" => {
+                        server::http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(io, service)
+                            .await
+                    }
+                    _ => server::http1::Builder::new().serve_connection(io, service).await,
+                };
+            }
+        });
+        (port, asked)
+    }
+
+    /// Red when such a machine was healthy as soon as its port was open.
+    #[tokio::test]
+    async fn a_machine_is_asked_as_it_speaks() {
+        let prober = Prober::default();
+        for (protocol, http2, asked) in [
+            ("http/1.1", false, "site.test HTTP/1.1 PATH Some(\"site.test\")"),
+            ("h2", true, "site.test HTTP/2.0 https://site.testPATH None"),
+        ] {
+            let (port, mut told) = over_tls(protocol).await;
+            for (path, words) in [
+                ("/up?x=1", "healthy".to_owned()),
+                ("/ill", format!("GET /ill at port {port} answers 500")),
+            ] {
+                let mut check = check(port, Some(path));
+                let get = check.get.as_mut().unwrap();
+                (get.tls, get.http2) = (true, http2);
+                assert_eq!(
+                    prober.ask(Instant::now(), &check, false).await.words,
+                    words,
+                    "{protocol}"
+                );
+                assert_eq!(told.recv().await.unwrap(), asked.replace("PATH", path));
+            }
+        }
+        let mut plain = check(
+            answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await,
+            Some("/"),
+        );
+        plain.get.as_mut().unwrap().tls = true;
+        let found = prober.ask(Instant::now(), &plain, false).await;
+        assert!(!found.serves && found.words.contains("does not speak TLS"), "{found:?}");
     }
 
     /// Red when one failure was enough.

@@ -25,7 +25,8 @@ pub struct HttpRoute {
     pub tls: bool,
     /// Whether the machine speaks HTTP/2 there, as servers of gRPC do.
     pub http2: bool,
-    /// Healthy is what answers a GET of this path with less than 500; without it, what accepts a connection.
+    /// Healthy is what answers a GET of this path with less than 500, over TLS and by HTTP/2 where those are said; without it,
+    /// what accepts a connection.
     pub check: Option<String>,
 }
 
