@@ -185,6 +185,19 @@ fn the_status_page_tells_and_takes_no_orders() {
         page.contains("Proxy ap-1 of account acc-1") && page.contains("asleep"),
         "{page}"
     );
+    let said = String::from_utf8(place.run(&["proxy", "status"]).stdout).unwrap();
+    let row = |name: &str, value: &str| {
+        said.lines()
+            .any(|line| line.split_once(name).is_some_and(|(_, rest)| rest.trim() == value))
+    };
+    assert!(
+        row("access point", "ap-1") && row("Envoy", "connected") && row("account", "acc-1"),
+        "{said}"
+    );
+    assert!(
+        said.contains("PHASE") && said.lines().all(|line| line.len() < 120),
+        "{said}"
+    );
     let answer = agent.post(format!("{}/rules/a/wake", daemon.url)).send_empty().unwrap();
     assert_eq!(answer.status().as_u16(), 404);
     assert_eq!(place.status("a")["phase"], "asleep");
