@@ -32,6 +32,9 @@ pub struct State {
     /// The tags by which machines are in use, or last were.
     #[serde(default)]
     last_tags: Vec<Tagged>,
+    /// Machines that were a rule's: connections that came for it may still be open to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left: BTreeMap<RuleName, BTreeSet<ResourceId>>,
     /// The hosts of each certificate that Envoy has been told of: it keeps them with their keys when this daemon cannot read them.
     #[serde(default)]
     certificates: BTreeMap<String, Vec<String>>,
@@ -60,6 +63,7 @@ impl Default for State {
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
             last_tags: Vec::new(),
+            left: BTreeMap::new(),
             certificates: BTreeMap::new(),
         }
     }
@@ -230,6 +234,22 @@ impl State {
 
     pub fn note_last_tags(&mut self, last: Vec<Tagged>) {
         self.last_tags = last;
+    }
+
+    /// Machines that were a rule's, until nothing is open for it any more.
+    pub fn left(&self) -> &BTreeMap<RuleName, BTreeSet<ResourceId>> {
+        &self.left
+    }
+
+    pub fn note_left(&mut self, rule: &RuleName, machines: impl IntoIterator<Item = ResourceId>) {
+        let mut machines = machines.into_iter().peekable();
+        if machines.peek().is_some() {
+            self.left.entry(rule.clone()).or_default().extend(machines);
+        }
+    }
+
+    pub fn forget_left(&mut self, rule: &RuleName) {
+        self.left.remove(rule);
     }
 
     /// The hosts of each certificate that Envoy has been told of.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::names::ClusterName;
 use super::snapshot::cluster_of_tcp;
 use super::view::{Ring, RuleView, View};
 use crate::domain::rule::{RuleName, Side};
@@ -11,7 +12,9 @@ use crate::domain::rule::{RuleName, Side};
 pub struct Doorbell {
     /// The names at which somebody may wait for a rule that is asleep.
     current: BTreeMap<String, Ring>,
-    /// All that Envoy has asked for.
+    /// Where each rule is; nothing until that is known.
+    generations: Option<BTreeMap<RuleName, u64>>,
+    /// All that Envoy has asked for and was not told in vain.
     rung: BTreeSet<String>,
     /// What has been passed on.
     heard: Vec<Ring>,
@@ -30,36 +33,49 @@ impl Doorbell {
     /// Envoy asks for these.
     pub fn rung(&mut self, names: impl IntoIterator<Item = String>) -> Vec<Ring> {
         self.rung.extend(names);
+        self.note_vain();
         self.hear()
     }
 
     /// What is new of it has been rung already, by Envoy telling of earlier days.
     pub fn publish(&mut self, view: &View) -> Vec<Ring> {
-        let there = |ring: &Ring| {
-            view.rules
-                .iter()
-                .any(|rule| rule.name == ring.rule && rule.generation == ring.generation)
-        };
-        for (name, ring) in &self.current {
-            if self.rung.contains(name) && !there(ring) {
-                self.vain.insert(name.clone(), ring.rule.clone());
-            }
-        }
-        self.heard.retain(there);
+        let generations = view.rules.iter().map(|rule| (rule.name.clone(), rule.generation));
+        self.generations = Some(generations.collect());
         self.current = view
             .rules
             .iter()
             .filter(|rule| rule.side == Side::Waker)
             .flat_map(names)
             .collect();
+        let generations = self.generations.iter().flatten();
+        let there: BTreeSet<_> = generations.map(|(rule, generation)| (rule, *generation)).collect();
+        self.heard.retain(|ring| there.contains(&(&ring.rule, ring.generation)));
+        self.note_vain();
         self.hear()
     }
 
-    /// Names whose connections are to be closed, because their generation was given up. Not before Envoy has the listeners of
-    /// the new one: a connection that came by the old ones would be missed.
-    pub fn in_vain(&mut self, is_settled: impl Fn(&RuleName) -> bool) -> Vec<String> {
-        let told = self.vain.extract_if(.., |_, rule| is_settled(rule));
-        told.map(|(name, _)| name).collect()
+    /// Whoever waits at a generation that is over, this daemon's or an earlier one's, waits for nothing.
+    fn note_vain(&mut self) {
+        let Some(generations) = &self.generations else { return };
+        for name in &self.rung {
+            if let Some(ClusterName { rule, generation, .. }) = ClusterName::parse(name)
+                && generations.get(&rule) != Some(&generation)
+            {
+                self.vain.insert(name.clone(), rule);
+            }
+        }
+    }
+
+    /// Names whose connections are to be closed, because their generation is over. Not before Envoy has the listeners of the new
+    /// one: a connection that came by the old ones would be missed. And not while it has the cluster: it would lose it with all
+    /// that is still to be counted there.
+    pub fn in_vain(&mut self, is_over: impl Fn(&str, &RuleName) -> bool) -> Vec<String> {
+        let told = self.vain.extract_if(.., |name, rule| is_over(name, rule));
+        let told: Vec<String> = told.map(|(name, _)| name).collect();
+        for name in &told {
+            self.rung.remove(name);
+        }
+        told
     }
 
     fn hear(&mut self) -> Vec<Ring> {

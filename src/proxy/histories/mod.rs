@@ -17,6 +17,7 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use crate::domain::seen::Wanted;
 use crate::played::Playing;
 
 use self::story::{Story, Turn, turn};
@@ -50,6 +51,44 @@ fn told(turns: &[Turn]) -> Result<BTreeSet<&'static str>, String> {
     match inner.truth.wrong.first() {
         Some(first) => Err(first.clone()),
         None => Ok(inner.truth.sights.clone()),
+    }
+}
+
+/// What random histories and readers have found, each red before it was mended.
+#[test]
+fn what_once_broke_a_promise_does_so_no_more() {
+    use self::world::Doom;
+    use Turn::{Command, Connect, Doomed, Files, Kill, Leave, LoseLoad, LoseResources, Reconnect, Slow, Wait};
+    let awake = |rule| Command(rule, Wanted::Awake);
+    let asleep = |rule| Command(rule, Wanted::Asleep);
+    let histories = [
+        // A report after a pause covered all of it, also what came to clusters that were new in it.
+        vec![awake(0), LoseLoad, Wait(73), Connect(0)],
+        // Envoy said what it has while a look was under way, and the next look was a minute later: by then the rule had been
+        // taken for awake for longer than it takes to be idle.
+        vec![
+            Connect(1),
+            Slow(1_195, 277),
+            Wait(4),
+            Slow(2_338, 2_931),
+            Doomed(Doom::Call(0), 35_389),
+            Kill(100),
+            asleep(1),
+            LoseResources,
+            Reconnect,
+            Wait(1),
+        ],
+        // A rule was idle for the time in which it was away, though somebody was still connected.
+        vec![Connect(1), Wait(30), Files(1), Wait(80)],
+        // A session stayed open to a machine that became another rule's.
+        vec![Connect(0), Wait(60), Files(3), Wait(200), Leave(0), Wait(30)],
+        // A rule that was away for a moment was taken for awake by the flip before that.
+        vec![Connect(0), Wait(20), Leave(0), Files(1), Files(0), Connect(1), Wait(10)],
+    ];
+    for history in histories {
+        if let Err(broken) = told(&history) {
+            panic!("{broken}: {history:?}");
+        }
     }
 }
 
