@@ -114,7 +114,11 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
         "rules.d/0.toml",
         "idle = \"1h\"\nname = \"b\"\nresources = \"program:sleep 1\"\n[[tcp]]\nport = 1\n",
     );
-    place.until("told", || errors().len() == 5);
+    place.write(
+        "rules.d/9.toml",
+        "idle = \"1h\"\nresources = \"i-01234567\"\n[[http]]\nhosts = \"a.test\"\nport = 80\nhttp2 = true\ncheck = \"/up\"\n",
+    );
+    place.until("told", || errors().len() == 6);
     let told = errors()
         .iter()
         .map(|error| error.as_str().unwrap().to_owned())
@@ -136,17 +140,22 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
         "{told}"
     );
     assert!(
+        told.contains("9.toml:7: http.check = \"/up\" cannot be used; allowed: nothing with http2 = true, since"),
+        "{told}"
+    );
+    assert!(
         told.contains("0.toml: the name b is in ") && told.contains("b.toml already"),
         "{told}"
     );
     assert_eq!(ports(), before);
     let (status, page) = daemon.get("/metrics");
     assert!(
-        status == 200 && page.contains("proxymanager_rule_file_errors 5\n"),
+        status == 200 && page.contains("proxymanager_rule_file_errors 6\n"),
         "{page}"
     );
 
     std::fs::remove_file(place.path("rules.d/0.toml")).unwrap();
+    std::fs::remove_file(place.path("rules.d/9.toml")).unwrap();
     std::fs::remove_file(place.path("rules.d/a.toml")).unwrap();
     place.rule("c", "sleep 600; false", machine, "other");
     place.until("healed", || {

@@ -130,6 +130,13 @@ fn what_the_proxy_cannot_act_on_is_refused() {
         let said = with(words, "").unwrap_err();
         assert!(said.starts_with(told) && said.lines().count() == 1, "{said}");
     }
+    let told = "x.toml:9: http.check = \"/up\" cannot be used; allowed: nothing with http2 = true";
+    let said = with(
+        "",
+        "[[http]]\nhosts = \"a.test\"\nport = 80\ncheck = \"/up\"\nhttp2 = true\n",
+    )
+    .unwrap_err();
+    assert!(said.starts_with(told) && said.lines().count() == 1, "{said}");
     for words in ["busy-cpu = \"off\"", "busy-network = \" off\"", "confirm = false"] {
         assert!(with(words, "").is_ok(), "{words}");
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -39,14 +39,13 @@ pub struct Check {
     pub counts: bool,
 }
 
-/// A GET, spoken as Envoy speaks to the machine.
+/// A GET by HTTP/1.1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Get {
     pub path: String,
     /// The host that is asked for: what serves several may have nothing to say, or no certificate, for its bare address.
     pub name: String,
     pub tls: bool,
-    pub http2: bool,
 }
 
 /// While its rule is not awake, for so long it stands that a machine that counts serves: 60 connections in the longest settling
@@ -125,66 +124,38 @@ async fn probe(check: &Check) -> Result<(), String> {
     let Some(get) = &check.get else {
         return Ok(());
     };
-    let status = match get.tls {
+    let answer = match get.tls {
         true => {
-            let secured = secured(stream, get).await;
-            answer(
-                secured.map_err(|error| format!("port {port} does not speak TLS: {error}"))?,
-                get,
-            )
-            .await
+            let secured = secured(stream, &get.name).await;
+            let stream = secured.map_err(|error| format!("port {port} does not speak TLS: {error}"))?;
+            answer(stream, get).await
         }
         false => answer(stream, get).await,
     };
-    let path = &get.path;
-    match status.map_err(|error| {
-        format!(
-            "port {port} does not speak HTTP{}: {error}",
-            if get.http2 { "/2" } else { "" }
-        )
-    })? {
-        status if status.is_server_error() => Err(format!("GET {path} at port {port} answers {}", status.as_u16())),
+    match answer.map_err(|error| format!("port {port} does not speak HTTP: {error}"))? {
+        status if status.is_server_error() => {
+            Err(format!("GET {} at port {port} answers {}", get.path, status.as_u16()))
+        }
         _ => Ok(()),
     }
 }
 
-async fn secured(stream: TcpStream, get: &Get) -> Result<TlsStream<TcpStream>, String> {
-    let protocols: &[&str] = if get.http2 { &["h2"] } else { &[] };
-    let client = unverified::client(protocols).map_err(|error| error.to_string())?;
-    let name = ServerName::try_from(get.name.clone()).map_err(|error| error.to_string())?;
-    let secured = TlsConnector::from(client).connect(name, stream).await;
-    secured.map_err(|error| error.to_string())
+/// As Envoy, which asks no machine for a certificate that is vouched for.
+async fn secured(stream: TcpStream, name: &str) -> Result<TlsStream<TcpStream>, Box<dyn Error + Send + Sync>> {
+    let name = ServerName::try_from(name.to_owned())?;
+    Ok(TlsConnector::from(unverified::client()?).connect(name, stream).await?)
 }
 
 async fn answer(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    Get { path, name, tls, http2 }: &Get,
+    get: &Get,
 ) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
-    let request = Request::get(match (http2, tls) {
-        (true, true) => format!("https://{name}{path}"),
-        (true, false) => format!("http://{name}{path}"),
-        (false, _) => path.clone(),
-    });
-    let request = match http2 {
-        true => request,
-        false => request.header("host", name),
-    };
-    let request = request
-        .header("user-agent", "proxymanager")
-        .body(Empty::<Bytes>::new())?;
-    let io = TokioIo::new(stream);
-    let (answer, talk) = match http2 {
-        true => {
-            let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            let talk = tokio::spawn(connection);
-            (sender.send_request(request).await, talk)
-        }
-        false => {
-            let (mut sender, connection) = http1::handshake(io).await?;
-            let talk = tokio::spawn(connection);
-            (sender.send_request(request).await, talk)
-        }
-    };
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let talk = tokio::spawn(connection);
+    let request = Request::get(&get.path)
+        .header("host", &get.name)
+        .header("user-agent", "proxymanager");
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new())?).await;
     talk.abort();
     Ok(answer?.status())
 }
@@ -194,7 +165,7 @@ mod tests {
     use std::convert::Infallible;
 
     use hyper::body::Incoming;
-    use hyper::server::conn as server;
+    use hyper::server::conn::http1 as server;
     use hyper::service::service_fn;
     use rustls::ServerConfig;
     use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -226,7 +197,6 @@ mod tests {
                 path: path.to_owned(),
                 name: "site.test".to_owned(),
                 tls: false,
-                http2: false,
             }),
             counts: false,
         }
@@ -259,18 +229,15 @@ mod tests {
         );
     }
 
-    /// A machine that answers by TLS, with a certificate of nobody, and what it was asked.
-    async fn over_tls(protocol: &'static str) -> (u16, mpsc::UnboundedReceiver<String>) {
+    /// A machine that answers by TLS, with a certificate that nobody vouches for, and what it was asked.
+    async fn over_tls() -> (u16, mpsc::UnboundedReceiver<String>) {
         let own = rcgen::generate_simple_self_signed(["other.test".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let config = config.unwrap().with_no_client_auth();
-        let mut config = config
-            .with_single_cert(vec![own.cert.der().clone()], key.into())
-            .unwrap();
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let config = config.with_single_cert(vec![own.cert.der().clone()], key.into());
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (told, asked) = mpsc::unbounded_channel();
@@ -282,25 +249,15 @@ mod tests {
                 let name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
                 let told = told.clone();
                 let service = service_fn(move |request: Request<Incoming>| {
-                    let host = request
-                        .headers()
-                        .get("host")
-                        .map(|host| host.to_str().unwrap().to_owned());
-                    let said = format!("{name} {:?} {} {host:?}", request.version(), request.uri());
-                    told.send(said).unwrap();
+                    told.send(format!("{name} {} {:?}", request.uri(), request.headers()["host"]))
+                        .unwrap();
                     let status = if request.uri().path() == "/ill" { 500 } else { 401 };
                     let answer = hyper::Response::builder().status(status).body(Empty::<Bytes>::new());
                     async { Ok::<_, Infallible>(answer.unwrap()) }
                 });
-                let io = TokioIo::new(stream);
-                let _ = match protocol {
-                    "h2" => {
-                        server::http2::Builder::new(TokioExecutor::new())
-                            .serve_connection(io, service)
-                            .await
-                    }
-                    _ => server::http1::Builder::new().serve_connection(io, service).await,
-                };
+                let _ = server::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
             }
         });
         (port, asked)
@@ -308,27 +265,17 @@ mod tests {
 
     /// Red when such a machine was healthy as soon as its port was open.
     #[tokio::test]
-    async fn a_machine_is_asked_as_it_speaks() {
+    async fn a_machine_that_speaks_tls_is_asked_by_tls_for_its_host() {
         let prober = Prober::default();
-        for (protocol, http2, asked) in [
-            ("http/1.1", false, "site.test HTTP/1.1 PATH Some(\"site.test\")"),
-            ("h2", true, "site.test HTTP/2.0 https://site.testPATH None"),
+        let (port, mut asked) = over_tls().await;
+        for (path, words) in [
+            ("/up?x=1", "healthy".to_owned()),
+            ("/ill", format!("GET /ill at port {port} answers 500")),
         ] {
-            let (port, mut told) = over_tls(protocol).await;
-            for (path, words) in [
-                ("/up?x=1", "healthy".to_owned()),
-                ("/ill", format!("GET /ill at port {port} answers 500")),
-            ] {
-                let mut check = check(port, Some(path));
-                let get = check.get.as_mut().unwrap();
-                (get.tls, get.http2) = (true, http2);
-                assert_eq!(
-                    prober.ask(Instant::now(), &check, false).await.words,
-                    words,
-                    "{protocol}"
-                );
-                assert_eq!(told.recv().await.unwrap(), asked.replace("PATH", path));
-            }
+            let mut check = check(port, Some(path));
+            check.get.as_mut().unwrap().tls = true;
+            assert_eq!(prober.ask(Instant::now(), &check, false).await.words, words);
+            assert_eq!(asked.recv().await.unwrap(), format!("site.test {path} \"site.test\""));
         }
         let mut plain = check(
             answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await,

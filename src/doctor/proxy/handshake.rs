@@ -22,7 +22,7 @@ pub async fn shown(at: SocketAddr, host: String) -> Result<CertificateDer<'stati
 
 fn talk(at: SocketAddr, host: String) -> Result<CertificateDer<'static>, String> {
     let words = |error: Error| error.to_string();
-    let config = unverified::client(&[]).map_err(words)?;
+    let config = unverified::client().map_err(words)?;
     let name = ServerName::try_from(host).map_err(|error| error.to_string())?;
     let mut client = ClientConnection::new(config, name).map_err(words)?;
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE).map_err(|error| error.to_string())?;

@@ -250,7 +250,6 @@ fn get(way: &HttpRoute, address: &str) -> Option<Get> {
         path: way.check.clone()?,
         name: one.map_or_else(|| address.to_owned(), |host| host.replacen('*', "www", 1)),
         tls: way.tls,
-        http2: way.http2,
     })
 }
 
@@ -280,21 +279,20 @@ mod tests {
         }
     }
 
-    /// Red when the check of a machine that speaks TLS or HTTP/2 was left out, and when it was asked by its bare address.
+    /// Red when the check of a machine that speaks TLS was left out, and when it was asked by its bare address.
     #[test]
-    fn a_site_is_asked_for_its_host_as_the_machine_speaks() {
+    fn a_site_is_asked_for_its_host_and_by_tls_where_the_machine_speaks_it() {
         let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
-        for (way, name, tls, http2) in [
-            ("hosts = [\"*.a.test\", \"b.test\"]\ntls = true", "b.test", true, false),
-            ("hosts = \"*.a.test\"\nhttp2 = true", "www.a.test", false, true),
+        for (way, name, tls) in [
+            ("hosts = [\"*.a.test\", \"b.test\"]\ntls = true", "b.test", true),
+            ("hosts = \"*.a.test\"", "www.a.test", false),
         ] {
             let text =
                 format!("idle = \"1h\"\nresources = \"i-01234567\"\n[[http]]\n{way}\nport = 443\ncheck = \"/up\"\n");
             let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
             let checks = checks(&rule, &ResourceId("i-01234567".to_owned()), "10.0.0.1");
             let (path, name) = ("/up".to_owned(), name.to_owned());
-            let get = Some(Get { path, name, tls, http2 });
-            assert_eq!(checks.first().unwrap().get, get);
+            assert_eq!(checks.first().unwrap().get, Some(Get { path, name, tls }));
         }
     }
 }
