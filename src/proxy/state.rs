@@ -154,10 +154,10 @@ impl State {
                 !keeps.is_none_or(|keeps| keeps.contains(target)) || !usable(port)
             });
             self.freed.extend(freed.map(|(_, port)| port));
-            stand.gone = keeps.is_none();
-            if stand.gone {
+            if keeps.is_none() && !stand.gone {
                 flip_of_gone(stand);
             }
+            stand.gone = keeps.is_none();
         }
         self.freed.retain(|port| range.contains(port));
         let mut missing = Vec::new();
@@ -271,12 +271,11 @@ impl State {
     }
 }
 
-/// A rule that is taken away leaves Envoy without its cluster; should it come back, it is looked at anew.
+/// A rule that is taken away leaves Envoy without its cluster, and who waited for it is let go; should it come back, it is
+/// looked at anew, and rung for by another name.
 fn flip_of_gone(stand: &mut Stand) {
-    if stand.side == Side::Backend {
-        stand.generation += 1;
-        stand.side = Side::Waker;
-    }
+    stand.generation += 1;
+    stand.side = Side::Waker;
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
-use crate::domain::rule::RuleName;
+use crate::domain::rule::{Problem, RuleName};
 use crate::domain::seen::Stimulus;
 use crate::domain::time::{Timestamp, until};
 use crate::drive::{Driver, Effort};
@@ -26,6 +26,8 @@ const STEP: Duration = Duration::from_millis(150);
 const STEP_ON_AWS: Duration = Duration::from_secs(1);
 /// A rule at rest is looked at this often.
 const REST: Duration = Duration::from_secs(60);
+/// One that shares a machine is looked at this often: the other may have lost it by its file, and tells so by its next look.
+const SHARED: Duration = Duration::from_secs(5);
 /// After a look that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -239,8 +241,13 @@ fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &Rule
         });
         return due.min(if here { STEP } else { STEP_ON_AWS });
     }
+    let shared = |problem: &Problem| matches!(problem, Problem::SharedInstance { .. });
+    let longest = match record.snapshot.problems.iter().any(shared) {
+        true => SHARED,
+        false => REST,
+    };
     let rests = record.rests_until.map_or(due, |rests| until(now, rests));
-    rests.clamp(PAUSE, REST)
+    rests.clamp(PAUSE, longest)
 }
 
 fn is_in_motion(record: &Record) -> bool {

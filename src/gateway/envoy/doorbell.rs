@@ -99,3 +99,64 @@ fn names(rule: &RuleView) -> impl Iterator<Item = (String, Ring)> {
         (cluster_of_tcp(rule, way), ring)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::envoy::view::TcpWay;
+
+    fn view(side: Side, generation: u64) -> View {
+        let way = TcpWay {
+            listen: "127.0.0.1:50000".parse().unwrap(),
+            target_port: 22,
+            allow: Vec::new(),
+        };
+        let rule = RuleView {
+            name: RuleName("a".to_owned()),
+            generation,
+            side,
+            endpoints: Vec::new(),
+            http: Vec::new(),
+            tcp: vec![way],
+            wake_timeout: std::time::Duration::from_secs(600),
+        };
+        View {
+            rules: vec![rule],
+            ..View::default()
+        }
+    }
+
+    fn in_vain(doorbell: &mut Doorbell) -> Vec<String> {
+        doorbell.in_vain(|_, _| true)
+    }
+
+    /// Red when only who waited for a rule on the waker was let go: a flip that Envoy refused had left it before.
+    #[test]
+    fn whoever_waits_at_a_generation_that_is_over_is_let_go_whatever_side_it_was_on() {
+        let mut doorbell = Doorbell::default();
+        doorbell.publish(&view(Side::Waker, 5));
+        assert_eq!(doorbell.rung(["a@5/tcp-22".to_owned()]).len(), 1);
+        doorbell.publish(&view(Side::Backend, 5));
+        assert_eq!(in_vain(&mut doorbell), [""; 0]);
+        doorbell.publish(&view(Side::Waker, 6));
+        assert_eq!(doorbell.in_vain(|_, _| false), [""; 0]);
+        assert_eq!(in_vain(&mut doorbell), ["a@5/tcp-22"]);
+        assert_eq!(in_vain(&mut doorbell), [""; 0]);
+    }
+
+    /// Red when a daemon knew of its own generations alone, and of none before its first view.
+    #[test]
+    fn whoever_waits_since_an_earlier_daemon_is_let_go() {
+        let mut doorbell = Doorbell::default();
+        assert!(
+            doorbell
+                .rung(["a@5/tcp-22".to_owned(), "a@6/tcp-22".to_owned()])
+                .is_empty()
+        );
+        assert_eq!(in_vain(&mut doorbell), [""; 0]);
+        assert_eq!(doorbell.publish(&view(Side::Waker, 6)).len(), 1);
+        assert_eq!(in_vain(&mut doorbell), ["a@5/tcp-22"]);
+        assert!(doorbell.rung(["gone@1/tcp-22".to_owned()]).is_empty());
+        assert_eq!(in_vain(&mut doorbell), ["gone@1/tcp-22"]);
+    }
+}

@@ -94,10 +94,11 @@ impl Envoy {
         }
     }
 
-    /// The rules whose names a new stream of the doorbell tells again, though nobody may wait any more.
+    /// The rules for which a new stream of the doorbell rings again, though nobody may wait any more.
     pub fn rung(&self) -> BTreeSet<RuleName> {
         let names = self.rung.iter().filter_map(|name| ClusterName::parse(name));
-        names.map(|name| name.rule).collect()
+        let current = names.filter(|name| self.generations(&name.rule).contains(&name.generation));
+        current.map(|name| name.rule).collect()
     }
 
     /// What has happened since it was last asked.
