@@ -151,7 +151,7 @@ impl Inner {
             return;
         };
         let name = RuleName(name.to_owned());
-        let Some(rule) = self.truth.rules.get(&name) else {
+        let Some(rule) = self.truth.rules.get(&name).filter(|rule| rule.is_known(now)) else {
             return;
         };
         let found = rule.machines.iter().filter_map(|id| Some((id, self.machines.get(id)?)));
