@@ -185,6 +185,11 @@ def failure_is_told():
     for programs, words in [(denied, "An error occurred (403)"), (another, "daemon.tar.gz: FAILED")]:
         [said] = told(OPEN, "fetch", programs)
         assert said["Status"] == "FAILURE" and words in said["Reason"], said
+    # A service that does not come up: nobody else knows why.
+    silent = {"curl": "echo 'curl: (22) error: 503' >&2; exit 22", "systemctl": "", "journalctl": r'printf "%0300d\n" 1; echo "says $6"'}
+    [said] = told(OPEN, ("systemctl", "curl"), silent)
+    words = re.fullmatch(r"line \d+: curl: \(22\) error: 503 0{250} says (\S+) 0{250} says (\S+) ", said["Reason"])
+    assert words and words.groups() == ("_SYSTEMD_UNIT=proxymanager-envoy.service", "_SYSTEMD_UNIT=proxymanager.service"), said
     # That the address is not there yet is no failure.
     waits = {"curl": "[ -e slept ] && echo Address", "sleep": "touch slept"}
     assert told({**OPEN, "Placement": "public"}, (), waits) == []
