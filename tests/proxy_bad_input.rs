@@ -5,8 +5,10 @@ mod proxy_daemon;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 
-use proxy_daemon::{Place, envoy, free_port};
+use proxy_daemon::{Place, Service, envoy, free_port, talks};
 
 /// The exit code of a command and what it says is wrong.
 fn refused(place: &Place, words: &[&str]) -> (i32, String) {
@@ -178,4 +180,20 @@ fn the_status_page_tells_and_takes_no_orders() {
     let answer = agent.post(format!("{}/rules/a/wake", daemon.url)).send_empty().unwrap();
     assert_eq!(answer.status().as_u16(), 404);
     assert_eq!(place.status("a")["phase"], "asleep");
+}
+
+#[test]
+fn an_envoy_that_is_too_old_is_named_wherever_the_proxy_is_looked_at() {
+    let place = Place::new();
+    place.write("config.toml", &place.config(&format!("usageTrackingPort = {}", free_port())));
+    let daemon = place.start_alone();
+    let words = "Envoy 1.36.9 is connected; 1.37 or later is needed";
+    let socket = format!("unix:{}", place.path("xds.sock").display());
+    let mut old = talks("envoy", &socket, "1.36.9");
+    let old = old.process_group(0).stdin(Stdio::piped()).spawn();
+    let _old = Service(old.unwrap());
+    place.until("told", || place.errors() == words);
+    assert_eq!(daemon.get("/readyz"), (503, format!("{words}\n")));
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    assert!(log.contains(words), "{log}");
 }
