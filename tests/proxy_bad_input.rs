@@ -183,10 +183,15 @@ fn the_status_page_tells_and_takes_no_orders() {
 }
 
 #[test]
-fn an_envoy_that_is_too_old_is_named_wherever_the_proxy_is_looked_at() {
+fn an_envoy_that_is_not_there_or_too_old_is_named_wherever_the_proxy_is_looked_at() {
     let place = Place::new();
-    place.write("config.toml", &place.config(&format!("usageTrackingPort = {}", free_port())));
+    place.write(
+        "config.toml",
+        &place.config(&format!("usageTrackingPort = {}", free_port())),
+    );
     let daemon = place.start_alone();
+    let list = || String::from_utf8(place.run(&["proxy", "list"]).stdout).unwrap();
+    assert!(list().contains("Envoy is not connected: `journalctl"), "{}", list());
     let words = "Envoy 1.36.9 is connected; 1.37 or later is needed";
     let socket = format!("unix:{}", place.path("xds.sock").display());
     let mut old = talks("envoy", &socket, "1.36.9");
@@ -194,6 +199,22 @@ fn an_envoy_that_is_too_old_is_named_wherever_the_proxy_is_looked_at() {
     let _old = Service(old.unwrap());
     place.until("told", || place.errors() == words);
     assert_eq!(daemon.get("/readyz"), (503, format!("{words}\n")));
+    assert!(
+        list().contains(words) && !list().contains("not connected"),
+        "{}",
+        list()
+    );
     let log = std::fs::read_to_string(place.path("log")).unwrap();
     assert!(log.contains(words), "{log}");
+}
+
+#[test]
+fn a_port_that_another_program_has_is_named_in_the_list() {
+    let place = Place::new();
+    let _taken = TcpListener::bind(format!("{}:50000", place.address)).unwrap();
+    place.rule("a", "sleep 600", free_port(), "other");
+    let _daemon = place.start();
+    let list = || String::from_utf8(place.run(&["proxy", "list"]).stdout).unwrap();
+    place.until("named", || list().contains("Envoy refuses listener "));
+    assert!(list().contains("Address already in use"), "{}", list());
 }

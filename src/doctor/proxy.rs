@@ -20,6 +20,8 @@ use crate::domain::rule::ResourceId;
 #[derive(Debug, Clone, Default)]
 pub struct ProxyFacts {
     pub services: Vec<Service>,
+    /// Whether Envoy is connected to the daemon; none when the daemon did not say.
+    pub envoy: Option<bool>,
     /// The ports that clients shall reach.
     pub ports: BTreeSet<u16>,
     /// Those on which something listens; none when the kernel did not say.
@@ -98,6 +100,7 @@ pub struct Shown {
 pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     let mut found = system::unanswered(&facts.unseen);
     found.extend(facts.services.iter().filter_map(service));
+    found.extend(envoy(facts.envoy));
     found.extend(ports(facts));
     found.extend(facts.targets.iter().filter_map(target));
     found.extend(facts.certificates.iter().filter_map(certificate));
@@ -121,6 +124,17 @@ fn service(service: &Service) -> Option<Finding> {
     let what = format!("the service {unit} is {state}");
     let fix = format!("`journalctl -u {unit} -n 50` says why; then `systemctl restart {unit}`");
     Some(Finding::new(Severity::Error, "service-down", unit, what, fix))
+}
+
+fn envoy(connected: Option<bool>) -> Option<Finding> {
+    if connected != Some(false) {
+        return None;
+    }
+    let what =
+        "Envoy is not connected to the daemon: it serves what it was told last, or nothing, and nobody is waited for";
+    let fix = "`journalctl -u proxymanager-envoy -n 50` says why";
+    let (what, fix) = (what.to_owned(), fix.to_owned());
+    Some(Finding::new(Severity::Error, "envoy-not-connected", "Envoy", what, fix))
 }
 
 fn ports(facts: &ProxyFacts) -> Vec<Finding> {

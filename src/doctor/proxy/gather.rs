@@ -53,6 +53,7 @@ impl Default for Places {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Status {
+    envoy: Option<bool>,
     rules: Vec<Rule>,
     errors: Vec<String>,
     rejections: Vec<String>,
@@ -106,6 +107,7 @@ pub async fn gather(
         });
         Status::default()
     });
+    facts.envoy = status.envoy;
     facts.ports.extend(&config.http_ports);
     if !config.tls.is_empty() {
         facts.ports.extend(&config.https_ports);

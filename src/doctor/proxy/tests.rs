@@ -10,6 +10,7 @@ fn well() -> ProxyFacts {
     };
     ProxyFacts {
         services: vec![active("proxymanager.service"), active("proxymanager-envoy.service")],
+        envoy: Some(true),
         ports: [443, 49152].into(),
         listening: Some([22, 443, 49152].into()),
         ingress: Some(vec![
@@ -84,6 +85,7 @@ fn what_is_well_has_no_finding() {
     // What nobody could say is none either.
     let mut unknown = well();
     (unknown.listening, unknown.ingress, unknown.clock) = (None, None, None);
+    unknown.envoy = None;
     unknown.services.clear();
     assert_eq!(findings(&unknown), []);
 }
@@ -93,6 +95,13 @@ fn a_service_that_is_down_is_named() {
     let (code, severity, words) = one(|facts| facts.services[1].state = "failed".to_owned());
     assert_eq!((code, severity), ("service-down", Severity::Error));
     assert!(words.contains("journalctl -u proxymanager-envoy.service"), "{words}");
+}
+
+#[test]
+fn an_envoy_that_is_not_connected_is_told() {
+    let (code, severity, words) = one(|facts| facts.envoy = Some(false));
+    assert_eq!((code, severity), ("envoy-not-connected", Severity::Error));
+    assert!(words.contains("journalctl -u proxymanager-envoy"), "{words}");
 }
 
 #[test]

@@ -200,7 +200,12 @@ pub fn new_enough(version: &str) -> Option<bool> {
 
 /// What to say of an Envoy that has connected, when it would not understand everything that it is told.
 pub fn too_old(version: &str) -> Option<String> {
-    let said = || format!("Envoy {version} is connected; {}.{} or later is needed", OLDEST.0, OLDEST.1);
+    let said = || {
+        format!(
+            "Envoy {version} is connected; {}.{} or later is needed",
+            OLDEST.0, OLDEST.1
+        )
+    };
     (new_enough(version) == Some(false)).then(said)
 }
 
