@@ -298,7 +298,7 @@ async fn pair(now: Timestamp, place: &Place, aws: Option<&Aws>) -> Pair {
 
 fn no_region() -> Fault {
     let words = "the proxy has no Region: set region in its configuration";
-    Fault::new(FaultKind::NotFound, "secretsmanager:GetSecretValue", words)
+    Fault::new(FaultKind::Unsupported, "secretsmanager:GetSecretValue", words)
 }
 
 /// The addresses of what awake rules run on, with the id of each.
