@@ -406,6 +406,18 @@ fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules(
     assert!(leads("new.example.com", "198.51.100.7"));
     assert_eq!(forget(&[]), serde_json::json!(["new.example.com"]));
     assert!(!leads("new.example.com", "198.51.100.7") && leads("db.example.com", "198.51.100.7"));
+
+    // Who is shown the way is shown what others can reach, not what it is bound to.
+    place.rule("shell", "sleep 600; : shell", proxy_daemon::free_port(), "ssh");
+    place.until("there is a port", || place.run(&["connect", "shell"]).status.success());
+    let host = || place.ask(&["connect", "shell"])["host"].clone();
+    assert_eq!(host(), place.address);
+    place.change(
+        "config.toml",
+        &format!("listen = \"{}\"", place.address),
+        "listen = \"0.0.0.0\"",
+    );
+    assert_eq!(host(), "198.51.100.7");
     drop(daemon);
     assert!(
         !place.run(&["proxy", "forget-records", "--yes"]).status.success(),
