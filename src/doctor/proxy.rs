@@ -24,6 +24,10 @@ pub struct ProxyFacts {
     pub envoy: Option<bool>,
     /// The ports that clients shall reach.
     pub ports: BTreeSet<u16>,
+    /// Those by which only clients of named networks wake anything.
+    pub guarded: BTreeSet<u16>,
+    /// Why ports of the range may be taken by the time a rule gets them.
+    pub given_away: Option<String>,
     /// Those on which something listens; none when the kernel did not say.
     pub listening: Option<BTreeSet<u16>>,
     /// What the security groups of this machine let in; none when AWS did not say, or this is no machine of EC2.
@@ -102,6 +106,7 @@ pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     found.extend(facts.services.iter().filter_map(service));
     found.extend(envoy(facts.envoy));
     found.extend(ports(facts));
+    found.extend(facts.given_away.iter().map(given_away));
     found.extend(facts.targets.iter().filter_map(target));
     found.extend(facts.certificates.iter().filter_map(certificate));
     found.extend(facts.shown.iter().filter_map(shown));
@@ -163,13 +168,21 @@ fn ports(facts: &ProxyFacts) -> Vec<Finding> {
                 "`aws ec2 authorize-security-group-ingress --group-id {group} --protocol tcp --port {port} --cidr CLIENTS`"
             );
             found.push(Finding::new(Severity::Error, "clients-kept-out", &of, what, fix));
-        } else if ["0.0.0.0/0", "::/0"].iter().any(|all| sources.contains(all)) && !matches!(port, 80 | 443) {
+        } else if ["0.0.0.0/0", "::/0"].iter().any(|all| sources.contains(all))
+            && !matches!(port, 80 | 443)
+            && !facts.guarded.contains(port)
+        {
             let what = format!("everybody may connect to port {port}, and so wake what is behind it");
             let fix = "narrow the source in the security group, or say autostopping:allow on the rule".to_owned();
             found.push(Finding::new(Severity::Warning, "open-to-everybody", &of, what, fix));
         }
     }
     found
+}
+
+fn given_away(what: &String) -> Finding {
+    let fix = "do so, and in /etc/sysctl.d too, so that it outlives a restart of the machine".to_owned();
+    Finding::new(Severity::Warning, "ports-given-away", "portRange", what.clone(), fix)
 }
 
 fn target(target: &Target) -> Option<Finding> {

@@ -6,6 +6,7 @@ use askama::Template;
 use serde::Serialize;
 
 use crate::config::proxy_rules::HttpRoute;
+use crate::config::tags::ALLOW;
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::{RuleName, Side};
@@ -64,6 +65,8 @@ pub struct RuleReport {
     pub hosts: Vec<String>,
     pub sites: Vec<SiteReport>,
     pub ports: Vec<PortReport>,
+    /// The networks whose clients may wake it; none when all may.
+    pub allow: Option<String>,
     pub awake: bool,
 }
 
@@ -130,6 +133,7 @@ impl Report {
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
                 sites: rule.http.iter().map(SiteReport::of).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
+                allow: rule.tags.get(ALLOW).cloned(),
                 awake: desk.front.side(&rule.name) == Side::Backend,
             }
         };

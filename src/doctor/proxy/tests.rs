@@ -12,6 +12,8 @@ fn well() -> ProxyFacts {
         services: vec![active("proxymanager.service"), active("proxymanager-envoy.service")],
         envoy: Some(true),
         ports: [443, 49152].into(),
+        guarded: BTreeSet::new(),
+        given_away: None,
         listening: Some([22, 443, 49152].into()),
         ingress: Some(vec![
             ingress(443, 443, "0.0.0.0/0"),
@@ -114,6 +116,17 @@ fn whether_clients_can_come_in_is_judged_port_by_port() {
     assert!(words.contains("--group-id sg-1 --protocol tcp --port 49152"), "{words}");
     let (code, severity, _) = one(|facts| facts.ingress = Some(vec![ingress(0, 65535, "::/0")]));
     assert_eq!((code, severity), ("open-to-everybody", Severity::Warning));
+    let mut facts = well();
+    facts.ingress = Some(vec![ingress(0, 65535, "::/0")]);
+    facts.guarded = [49152].into();
+    assert_eq!(findings(&facts), [], "the rule says who may wake it");
+}
+
+#[test]
+fn ports_that_the_kernel_gives_away_are_told() {
+    let (code, severity, words) = one(|facts| facts.given_away = Some("the kernel gives them".to_owned()));
+    assert_eq!((code, severity), ("ports-given-away", Severity::Warning));
+    assert!(words.starts_with("portRange: the kernel gives them -> "), "{words}");
 }
 
 #[test]
