@@ -40,8 +40,9 @@ pub(super) async fn on_the_way<C: Compute, G: Gateway, M: Metrics, L: Ledger, K:
     managed: &Managed,
     record: &Record,
     asked: &Asked<'_>,
-    asker: Asker,
+    looks: bool,
 ) -> Option<Answer> {
+    let asker = asked.asker;
     let now = driver.clock.now();
     let flipped = record
         .flips
@@ -51,9 +52,20 @@ pub(super) async fn on_the_way<C: Compute, G: Gateway, M: Metrics, L: Ledger, K:
         .max()?;
     if since(now, flipped) >= ON_THE_WAY_AT_MOST {
         // Somebody may have pointed the route back at the waker; a look, at most one a minute, tells.
-        let looked = driver.look(managed, &Stimulus::Tick, Effort::Snapshot).await.ok()?;
+        let switched = match looks {
+            true => {
+                driver
+                    .look(managed, &Stimulus::Tick, Effort::Snapshot)
+                    .await
+                    .ok()?
+                    .record
+                    .snapshot
+                    .switched
+            }
+            false => record.snapshot.switched,
+        };
         let why = "the listener rule leads to the machine and requests still arrive here: see that no other listener rule or default action forwards them to the waker";
-        return looked.record.snapshot.switched.then(|| pages::unavailable(asked, why));
+        return switched.then(|| pages::unavailable(asked, why));
     }
     if asker == Asker::PagePoll {
         return Some(pages::program(now, asked, record));

@@ -46,6 +46,8 @@ pub type Configured<C, G, M, L, K> = Result<(Driver<C, G, M, L, K>, Settings), C
 /// The function, with its configuration or with what is wrong with it.
 pub struct Function<C, G, M, L, K> {
     state: Configured<C, G, M, L, K>,
+    /// Whether a request is a reason to look at its rule.
+    looks: bool,
 }
 
 /// Why an invocation has no answer. Only what is not a load balancer's request can fail: a visitor always gets one.
@@ -66,7 +68,14 @@ pub enum FunctionError {
 impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, L, K> {
     /// A function that answers every request with what is wrong, when something is.
     pub fn new(state: Configured<C, G, M, L, K>) -> Self {
-        Function { state }
+        Function { state, looks: true }
+    }
+
+    /// One that answers by what is remembered: somebody else looks at the rules. A look for a client that leaves would die with
+    /// its request, and its lease would keep the others from the rule.
+    #[cfg(feature = "proxy")]
+    pub fn that_only_answers(state: Configured<C, G, M, L, K>) -> Self {
+        Function { state, looks: false }
     }
 
     /// One invocation.
@@ -157,16 +166,17 @@ impl<C: Compute, G: Gateway, M: Metrics, L: Ledger, K: Clock> Function<C, G, M, 
         if let Some(record) = record.as_ref().filter(|record| leads_to_backend(record))
             && asker != Asker::Nobody
             && !pressed
-            && let Some(answer) = hold::on_the_way(driver, settings, managed, record, &asked, asker).await
+            && let Some(answer) = hold::on_the_way(driver, settings, managed, record, &asked, self.looks).await
         {
             return answer;
         }
-        let looks = match asker {
-            Asker::Nobody => false,
-            Asker::PagePoll | Asker::HealthCheck => true,
-            // Nothing is asked of AWS for those who wake nothing; what is under way they are shown like everybody.
-            Asker::Browser | Asker::Program => asked.refusal.is_none() || !record.as_ref().is_some_and(is_at_rest),
-        };
+        let looks = self.looks
+            && match asker {
+                Asker::Nobody => false,
+                Asker::PagePoll | Asker::HealthCheck => true,
+                // Nothing is asked of AWS for those who wake nothing; what is under way they are shown like everybody.
+                Asker::Browser | Asker::Program => asked.refusal.is_none() || !record.as_ref().is_some_and(is_at_rest),
+            };
         let record = match record {
             Some(record) if !looks => record,
             None if !looks => return pages::unavailable(&asked, "this rule has not been looked at yet"),

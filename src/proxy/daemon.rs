@@ -35,6 +35,8 @@ use super::worker::ProxyDriver;
 
 /// How often Envoy reports its load: so much later it is known that a session has ended.
 const REPORTS: Duration = Duration::from_secs(2);
+/// How often Envoy is asked what is open; within the delay of metrics, so that nothing is decided before.
+const COUNT: Duration = Duration::from_secs(5);
 /// What Envoy has refused, a port that is taken for example, it is told again after this.
 const RETRY: Duration = Duration::from_secs(30);
 /// How often the rule files and certificates are looked at.
@@ -214,7 +216,17 @@ pub(super) async fn attend<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>, si
         tracing::warn!("Envoy has not connected yet; going on without it");
     }
     desk.staff();
+    tokio::spawn(count_open(desk.clone()));
     tokio::spawn(listen(signals, desk.clone()));
+}
+
+async fn count_open<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
+    let often = COUNT.min(desk.front.config().metrics_delay);
+    let mut last = None;
+    loop {
+        desk.front.note_open(&mut last).await;
+        clock::sleep(often).await;
+    }
 }
 
 async fn first_ack<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>) {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::config::discovered::{Here, Tagged, discovered};
@@ -22,8 +23,12 @@ use super::worker::{ProxyDriver, Worker};
 
 /// How long a start waits for Envoy at most, and some more.
 const STAFFED: Duration = Duration::from_secs(20);
-/// Who waits for what cannot be woken is let go after this: each time costs a write and another listener.
+/// Who waits for what cannot be woken is let go after this, and after twice as long each time he is back, up to 32 times: each
+/// time costs a write, and a listener whose old connections Envoy keeps for a day.
 const LET_GO: Duration = Duration::from_secs(2);
+const LET_GO_DOUBLES: u32 = 5;
+/// Whoever is back later than this is let go as quickly as the first.
+const LET_GO_FORGOTTEN: Duration = Duration::from_secs(600);
 /// Before something that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -53,6 +58,8 @@ pub struct Desk<L> {
     found: Arc<Mutex<Found>>,
     /// Who used a rule last, in words.
     users: Arc<Mutex<BTreeMap<RuleName, String>>>,
+    /// How often in a row those who waited for a rule were let go, and when last.
+    let_go: Arc<Mutex<BTreeMap<RuleName, (u32, Instant)>>>,
     /// Whether there is news that could not be put to use.
     unused: Arc<AtomicBool>,
 }
@@ -67,6 +74,7 @@ impl<L> Clone for Desk<L> {
             files: self.files.clone(),
             found: self.found.clone(),
             users: self.users.clone(),
+            let_go: self.let_go.clone(),
             unused: self.unused.clone(),
         }
     }
@@ -86,6 +94,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             files: Arc::default(),
             found: Arc::default(),
             users: Arc::default(),
+            let_go: Arc::default(),
             unused: Arc::default(),
         }
     }
@@ -141,7 +150,15 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     /// Of the files' rules: one that is not in use yet needs its machines before it is.
     async fn find_tagged(&self) {
         let rules = lock(&self.files).rules();
-        self.front.find_tagged(&rules).await;
+        self.nudge(&self.front.find_tagged(&rules).await);
+    }
+
+    /// What has changed is looked at: a machine that is new to an awake rule may be asleep.
+    fn nudge(&self, changed: &[RuleName]) {
+        let workers = lock(&self.workers);
+        for worker in changed.iter().filter_map(|name| workers.get(name)) {
+            worker.nudge();
+        }
     }
 
     /// Whether the tags say anything new.
@@ -157,8 +174,9 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
     fn put_to_use(&self) -> Result<(), String> {
         self.unused.store(true, Ordering::Relaxed);
         let config = self.front.config();
-        let mut rules = lock(&self.files).rules();
+        // One at a time, and each with the newest files: who comes last must not have the older ones.
         let mut found = lock(&self.found);
+        let mut rules = lock(&self.files).rules();
         let here = Here {
             access_point: config.access_point.as_deref(),
             machine: found.machine.as_ref(),
@@ -169,7 +187,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         found.tags = discovered.problems;
         rules.extend(discovered.rules);
         let set = self.front.set_rules(rules, discovered.last);
-        set.map_err(|fault| fault.sentence())?;
+        self.nudge(&set.map_err(|fault| fault.sentence())?);
         self.unused.store(false, Ordering::Relaxed);
         for missing in self.front.missing() {
             tracing::warn!(rule = %missing.rule, "{missing}");
@@ -261,6 +279,8 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
         loop {
             seen.mark_unchanged();
             changes.mark_unchanged();
+            // Before the question: Envoy may acknowledge right after it.
+            let sure = self.front.is_sure(name);
             if self.front.leads_to_backend(name, generation) {
                 return true;
             }
@@ -272,7 +292,7 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
                 biased;
                 changed = seen.changed() => changed,
                 changed = changes.changed() => changed,
-                () = self.front.sure(name), if !self.front.is_sure(name) => Ok(()),
+                () = self.front.sure(name), if !sure => Ok(()),
             };
             if there.is_err() {
                 return false;
@@ -325,10 +345,12 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
             !policy.confirm && self.wake(&worker, &name, generation, &format!("{source} by TCP")).await
         };
         if clock::timeout(rule.wake_timeout, woken).await == Ok(true) {
+            lock(&self.let_go).remove(&name);
             return;
         }
         // Who is let go may come again at once.
-        clock::sleep((began + LET_GO).saturating_duration_since(clock::instant())).await;
+        let until = began + self.patience(&name).min(rule.wake_timeout);
+        clock::sleep(until.saturating_duration_since(clock::instant())).await;
         // At this generation Envoy rings no more, so it must not stay.
         while waits() {
             tracing::warn!(rule = %name, "not to be woken, or not in time: those who waited are let go");
@@ -337,6 +359,17 @@ impl<L: Ledger + Send + Sync + 'static> Desk<L> {
                 clock::sleep(PAUSE).await;
             }
         }
+    }
+
+    /// How long those wait who cannot wake this rule.
+    fn patience(&self, name: &RuleName) -> Duration {
+        let now = clock::instant();
+        let mut let_go = lock(&self.let_go);
+        let_go.retain(|_, (_, at)| now.saturating_duration_since(*at) < LET_GO_FORGOTTEN);
+        let (times, at) = let_go.entry(name.clone()).or_insert((0, now));
+        let patience = LET_GO * 2_u32.pow((*times).min(LET_GO_DOUBLES));
+        (*times, *at) = (*times + 1, now);
+        patience
     }
 
     /// Tells Envoy what is wanted and waits until the rules that are asleep are so in Envoy too.

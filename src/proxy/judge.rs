@@ -26,12 +26,12 @@ pub struct Court<L> {
 }
 
 impl<L: Ledger + Send + Sync + 'static> Court<L> {
-    /// `driver` is for the answers: it looks at nothing that a rule's own task could look at.
+    /// `driver` is for the answers, which are by what a rule's own task has seen.
     pub fn new(desk: Desk<L>, driver: ProxyDriver<L>) -> Self {
         let settings = settings(&desk.front);
         Court {
             desk,
-            function: Function::new(Ok((driver, settings))),
+            function: Function::that_only_answers(Ok((driver, settings))),
         }
     }
 

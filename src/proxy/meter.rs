@@ -8,8 +8,9 @@ use crate::domain::time::{Timestamp, after};
 use crate::gateway::envoy::{Covered, Loads};
 
 /// What is known of a group besides the reports.
-pub struct Known {
-    pub rule: RuleName,
+pub struct Known<U> {
+    /// Whether what came for this rule is use of the group.
+    pub users: U,
     /// Since when its rule is in use. A session from before, of the rule when it was there last, is in no report.
     pub since: Timestamp,
     /// Connections and requests under way at this moment.
@@ -18,7 +19,11 @@ pub struct Known {
 
 /// What the reports say of a question's groups. A period is alive when reports cover all of it: one in which the stream was
 /// lost, or that began before the daemon did or the rule was there, proves nothing. What is open now is use of all of them.
-pub fn activity(loads: &Loads, question: &Question, known: impl Fn(&GroupId) -> Option<Known>) -> Activity {
+pub fn activity<U: Fn(&RuleName) -> bool>(
+    loads: &Loads,
+    question: &Question,
+    known: impl Fn(&GroupId) -> Option<Known<U>>,
+) -> Activity {
     let period = question.period;
     let all = || periods(floor(question.from, period), question.until, period);
     let covered = |start: Timestamp| {
@@ -26,11 +31,12 @@ pub fn activity(loads: &Loads, question: &Question, known: impl Fn(&GroupId) -> 
         loads.covered.iter().any(whole)
     };
     let of = |group: &GroupId| {
-        let Some(Known { rule, since, open }) = known(group) else {
+        let Some(Known { users, since, open }) = known(group) else {
             return GroupActivity::default();
         };
         let mut requests: BTreeMap<Timestamp, u64> = all().filter(|_| open > 0).map(|at| (at, open)).collect();
-        for report in loads.rules.get(&rule).into_iter().flatten() {
+        let theirs = loads.rules.iter().filter(|(rule, _)| users(rule));
+        for report in theirs.flat_map(|(_, reports)| reports) {
             let count = report.issued + report.in_progress;
             // To the last moment inclusive: what is under way when a period begins is use of it.
             for start in all().filter(|start| report.from < after(*start, period) && *start <= report.to) {
@@ -93,10 +99,12 @@ mod tests {
         }
     }
 
-    fn known(since: u64, open: u64) -> Known {
-        let rule = RuleName("a".to_owned());
-        let since = at(since);
-        Known { rule, since, open }
+    fn known(since: u64, open: u64) -> Known<impl Fn(&RuleName) -> bool> {
+        Known {
+            users: |rule: &RuleName| rule.0 == "a",
+            since: at(since),
+            open,
+        }
     }
 
     fn counted(loads: &Loads, question: &Question) -> GroupActivity {

@@ -32,6 +32,9 @@ pub struct State {
     /// The tags by which machines are in use, or last were.
     #[serde(default)]
     last_tags: Vec<Tagged>,
+    /// Machines that were a rule's: connections that came for it may still be open to them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    left: BTreeMap<RuleName, BTreeSet<ResourceId>>,
     /// The hosts of each certificate that Envoy has been told of: it keeps them with their keys when this daemon cannot read them.
     #[serde(default)]
     certificates: BTreeMap<String, Vec<String>>,
@@ -60,6 +63,7 @@ impl Default for State {
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
             last_tags: Vec::new(),
+            left: BTreeMap::new(),
             certificates: BTreeMap::new(),
         }
     }
@@ -150,10 +154,10 @@ impl State {
                 !keeps.is_none_or(|keeps| keeps.contains(target)) || !usable(port)
             });
             self.freed.extend(freed.map(|(_, port)| port));
-            stand.gone = keeps.is_none();
-            if stand.gone {
+            if keeps.is_none() && !stand.gone {
                 flip_of_gone(stand);
             }
+            stand.gone = keeps.is_none();
         }
         self.freed.retain(|port| range.contains(port));
         let mut missing = Vec::new();
@@ -232,6 +236,22 @@ impl State {
         self.last_tags = last;
     }
 
+    /// Machines that were a rule's, until nothing is open for it any more.
+    pub fn left(&self) -> &BTreeMap<RuleName, BTreeSet<ResourceId>> {
+        &self.left
+    }
+
+    pub fn note_left(&mut self, rule: &RuleName, machines: impl IntoIterator<Item = ResourceId>) {
+        let mut machines = machines.into_iter().peekable();
+        if machines.peek().is_some() {
+            self.left.entry(rule.clone()).or_default().extend(machines);
+        }
+    }
+
+    pub fn forget_left(&mut self, rule: &RuleName) {
+        self.left.remove(rule);
+    }
+
     /// The hosts of each certificate that Envoy has been told of.
     pub fn certificates(&self) -> &BTreeMap<String, Vec<String>> {
         &self.certificates
@@ -251,12 +271,11 @@ impl State {
     }
 }
 
-/// A rule that is taken away leaves Envoy without its cluster; should it come back, it is looked at anew.
+/// A rule that is taken away leaves Envoy without its cluster, and who waited for it is let go; should it come back, it is
+/// looked at anew, and rung for by another name.
 fn flip_of_gone(stand: &mut Stand) {
-    if stand.side == Side::Backend {
-        stand.generation += 1;
-        stand.side = Side::Waker;
-    }
+    stand.generation += 1;
+    stand.side = Side::Waker;
 }
 
 #[cfg(test)]

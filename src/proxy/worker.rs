@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::clock::{self, Clock, SystemClock};
 use crate::compute::kinds::{self, Kinds};
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
-use crate::domain::rule::RuleName;
+use crate::domain::rule::{Problem, RuleName};
 use crate::domain::seen::Stimulus;
 use crate::domain::time::{Timestamp, until};
 use crate::drive::{Driver, Effort};
@@ -25,6 +26,8 @@ const STEP: Duration = Duration::from_millis(150);
 const STEP_ON_AWS: Duration = Duration::from_secs(1);
 /// A rule at rest is looked at this often.
 const REST: Duration = Duration::from_secs(60);
+/// One that shares a machine is looked at this often: the other may have lost it by its file, and tells so by its next look.
+const SHARED: Duration = Duration::from_secs(5);
 /// After a look that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -71,6 +74,14 @@ impl Worker {
         answered.await.unwrap_or_else(|_| Err(gone.to_owned()))
     }
 
+    /// Has the rule looked at, because something about it is new.
+    pub fn nudge(&self) {
+        let stimulus = Stimulus::StateChange;
+        let (answer, _) = oneshot::channel();
+        // Its task may be ending.
+        let _ = self.wishes.send(Wish { stimulus, answer });
+    }
+
     /// What is seen from now on; closed when the rule is gone.
     pub fn seen(&self) -> watch::Receiver<Option<Record>> {
         self.seen.clone()
@@ -83,7 +94,8 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     mut wanted: mpsc::UnboundedReceiver<Wish>,
     tell: watch::Sender<Option<Record>>,
 ) {
-    let mut pause = Duration::ZERO;
+    forget_flips(&driver, &name).await;
+    let mut due = clock::instant();
     let mut rests = true;
     let mut first = None;
     // Of the last look: Envoy may have said so while it was under way.
@@ -92,18 +104,18 @@ async fn work<L: Ledger + Send + Sync + 'static>(
         let mut turn = None;
         let wish = match first.take() {
             Some(wish) => Some(wish),
-            // In this order, so that the tests' histories are the same each time.
+            // In this order, so that no crowd puts off a look that is due.
             None => tokio::select! {
                 biased;
-                wish = wanted.recv() => match wish {
-                    Some(wish) => Some(wish),
-                    None => return,
-                },
-                permit = its_time(pause, rests) => {
+                permit = its_time(due, rests) => {
                     turn = permit;
                     None
                 }
                 () = driver.gateway.sure(&name), if unsure => None,
+                wish = wanted.recv() => match wish {
+                    Some(wish) => Some(wish),
+                    None => return,
+                },
             },
         };
         let mut answers = Vec::new();
@@ -127,10 +139,20 @@ async fn work<L: Ledger + Send + Sync + 'static>(
         unsure = !driver.gateway.is_sure(&name);
         let looked = look(&driver, &name, &stimulus, effort).await;
         drop(turn);
-        (pause, rests) = match &looked {
+        unsure |= !driver.gateway.is_sure(&name);
+        let asked = matches!(stimulus, Stimulus::Request { .. });
+        let (pause, resting) = match &looked {
             Ok(record) => (next(SystemClock.now(), record, &driver, &name), !is_in_motion(record)),
             Err(_) => (PAUSE, rests),
         };
+        let later = clock::instant() + pause;
+        // Who asks what is known puts no look off: many may.
+        due = if asked && due > clock::instant() {
+            due.min(later)
+        } else {
+            later
+        };
+        rests = resting;
         match &looked {
             // A thousand may be listening, and most looks see nothing new.
             Ok(record) => drop(tell.send_if_modified(|seen| {
@@ -148,9 +170,23 @@ async fn work<L: Ledger + Send + Sync + 'static>(
     }
 }
 
+/// A rule that was taken away sleeps, and what is remembered of a flip a moment ago is wrong of it when it comes back.
+async fn forget_flips<L: Ledger>(driver: &ProxyDriver<L>, name: &RuleName) {
+    let Ok(Some(mut record)) = driver.ledger.load(name).await else {
+        return;
+    };
+    let flips = record.flips.len();
+    record.flips.retain(|_, flip| flip.side == driver.gateway.side(name));
+    if record.flips.len() != flips
+        && let Err(error) = driver.ledger.store(&record).await
+    {
+        tracing::warn!(rule = %name, %error, "an earlier flip could not be forgotten");
+    }
+}
+
 /// Ends when a look by itself is due, and at a rule at rest when it has its turn.
-async fn its_time(pause: Duration, rests: bool) -> Option<SemaphorePermit<'static>> {
-    clock::sleep(pause).await;
+async fn its_time(due: Instant, rests: bool) -> Option<SemaphorePermit<'static>> {
+    clock::sleep(due.saturating_duration_since(clock::instant())).await;
     match rests {
         // It is never closed.
         true => AT_REST.acquire().await.ok(),
@@ -205,8 +241,13 @@ fn next<L>(now: Timestamp, record: &Record, driver: &ProxyDriver<L>, name: &Rule
         });
         return due.min(if here { STEP } else { STEP_ON_AWS });
     }
+    let shared = |problem: &Problem| matches!(problem, Problem::SharedInstance { .. });
+    let longest = match record.snapshot.problems.iter().any(shared) {
+        true => SHARED,
+        false => REST,
+    };
     let rests = record.rests_until.map_or(due, |rests| until(now, rests));
-    rests.clamp(PAUSE, REST)
+    rests.clamp(PAUSE, longest)
 }
 
 fn is_in_motion(record: &Record) -> bool {

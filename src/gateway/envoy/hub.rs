@@ -285,7 +285,10 @@ impl Hub {
     }
 
     pub fn rung(&self, names: Vec<String>) {
-        let rings = self.state().doorbell.rung(names);
+        let mut state = self.state();
+        let rings = state.doorbell.rung(names);
+        self.settle(&mut state);
+        drop(state);
         self.ring(rings);
     }
 
@@ -312,9 +315,14 @@ impl Hub {
         if stream.session.settled() {
             state.settled = state.version;
         }
-        let gone = state
-            .doorbell
-            .in_vain(|rule| stream.session.standing(rule) == Standing::Settled);
+        // Until somebody hears it, it stays to be told.
+        if state.bells.is_empty() {
+            return;
+        }
+        let session = &stream.session;
+        let is_over =
+            |name: &str, rule: &RuleName| !session.may_have(name) && session.standing(rule) == Standing::Settled;
+        let gone = state.doorbell.in_vain(is_over);
         if !gone.is_empty() {
             for bell in state.bells.values() {
                 // The stream may be ending.

@@ -100,6 +100,26 @@ impl Book {
         self.forget(before(now, KEPT));
     }
 
+    /// What was open at some time since `from` by Envoy's own count: sessions that no report tells of are among it.
+    pub fn note_open<'a>(
+        &mut self,
+        from: Timestamp,
+        now: Timestamp,
+        at: Instant,
+        rules: impl Iterator<Item = &'a RuleName>,
+    ) {
+        self.notice_the_clock(now, at);
+        for rule in rules {
+            let load = Load {
+                from: from.min(now),
+                to: now,
+                issued: 0,
+                in_progress: 1,
+            };
+            note(self.loads.rules.entry(rule.clone()).or_default(), load);
+        }
+    }
+
     fn cover(&mut self, from: Timestamp, to: Timestamp) {
         self.loads.lost = None;
         match self.loads.covered.last_mut() {
@@ -139,7 +159,7 @@ fn note(loads: &mut Vec<Load>, load: Load) {
     let minute = |time: Timestamp| time.as_second().div_euclid(60);
     match loads.last_mut() {
         Some(last) if minute(last.from) == minute(load.from) && since(load.from, last.to) <= SLACK => {
-            last.to = load.to;
+            (last.from, last.to) = (last.from.min(load.from), load.to);
             last.issued += load.issued;
             last.in_progress = last.in_progress.max(load.in_progress);
         }

@@ -176,6 +176,11 @@ impl Plane {
     }
 
     /// What has been reported in the last 25 hours.
+    pub fn note_open<'a>(&self, from: Timestamp, rules: impl Iterator<Item = &'a RuleName>) {
+        let (now, at) = (self.hub.now(), clock::instant());
+        self.hub.with_book(|book| book.note_open(from, now, at, rules));
+    }
+
     pub fn loads(&self) -> Loads {
         let now = self.hub.now();
         self.hub.with_book(|book| book.read(now, clock::instant()))

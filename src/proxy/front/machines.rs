@@ -9,7 +9,7 @@ use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
 use crate::config::proxy_rules::{Protocol, ProxyRule, TcpRoute, Wanted};
 use crate::domain::fault::Fault;
-use crate::domain::rule::{ResourceId, Side};
+use crate::domain::rule::{ResourceId, RuleName, Side};
 use crate::domain::seen::TargetSeen;
 
 use super::{Front, Now};
@@ -21,8 +21,10 @@ impl Front {
         resources(&self.now(), rule)
     }
 
-    /// Asks which machines the tag filters of these rules find now. What cannot be asked stays as it was.
-    pub async fn find_tagged(&self, rules: &[ProxyRule]) {
+    /// Asks which machines the tag filters of these rules find now, and says for which there are others. What cannot be asked
+    /// stays as it was.
+    pub async fn find_tagged(&self, rules: &[ProxyRule]) -> Vec<RuleName> {
+        let mut changed = Vec::new();
         for rule in rules {
             let filters = rule.resources.iter().filter_map(|wanted| match wanted {
                 Wanted::One(_) => None,
@@ -42,13 +44,17 @@ impl Front {
                 asked = Some(());
             }
             let found: Vec<_> = found.into_iter().collect();
-            if asked.is_some()
-                && self.now().state.tagged(&rule.name) != found
-                && let Err(fault) = self.change(|now| now.state.note_tagged(&rule.name, found))
-            {
-                tracing::warn!(rule = %rule.name, %fault, "the machines of its tags could not be remembered");
+            if asked.is_none() || self.now().state.tagged(&rule.name) == found {
+                continue;
+            }
+            match self.change(|now| noting_left(now, |now| now.state.note_tagged(&rule.name, found))) {
+                Ok(_) => changed.push(rule.name.clone()),
+                Err(fault) => {
+                    tracing::warn!(rule = %rule.name, %fault, "the machines of its tags could not be remembered");
+                }
             }
         }
+        changed
     }
 
     /// All that opts itself in by its tags; while AWS cannot be asked, all that last did.
@@ -173,6 +179,25 @@ impl Front {
             })?;
         }
         Ok(())
+    }
+}
+
+/// Does what may take machines from rules, and notes which.
+pub(super) fn noting_left(now: &mut Now, work: impl FnOnce(&mut Now)) {
+    let had: Vec<_> = now
+        .rules
+        .values()
+        .map(|rule| (rule.name.clone(), resources(now, rule)))
+        .collect();
+    work(now);
+    for (name, had) in had {
+        let has = now
+            .rules
+            .get(&name)
+            .map(|rule| resources(now, rule))
+            .unwrap_or_default();
+        now.state
+            .note_left(&name, had.into_iter().filter(|id| !has.contains(id)));
     }
 }
 

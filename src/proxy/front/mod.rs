@@ -28,6 +28,7 @@ use crate::ledger::folder::Folder;
 use super::prober::Prober;
 use super::state::{self, NoPort, State};
 
+use self::machines::noting_left;
 use self::ports::name_of;
 
 /// What stands for the daemon among the target groups.
@@ -187,12 +188,12 @@ impl Front {
         self.side(rule) == Side::Backend && self.generation(rule) == generation && self.is_sure(rule)
     }
 
-    /// Puts other rules in the place of those there are. What stays keeps its side, its generation and its ports. `last_tags` are
-    /// the tags by which machines are in use.
+    /// Puts other rules in the place of those there are, and says which have changed. What stays keeps its side, its generation
+    /// and its ports. `last_tags` are the tags by which machines are in use.
     ///
     /// # Errors
     /// When it cannot be remembered; then nothing is changed.
-    pub fn set_rules(&self, rules: Vec<ProxyRule>, last_tags: Vec<Tagged>) -> Result<(), Fault> {
+    pub fn set_rules(&self, rules: Vec<ProxyRule>, last_tags: Vec<Tagged>) -> Result<Vec<RuleName>, Fault> {
         let rules: BTreeMap<_, _> = rules
             .into_iter()
             .map(|rule| (rule.name.clone(), Arc::new(rule)))
@@ -214,14 +215,18 @@ impl Front {
             .filter_map(|way| way.listen)
             .collect();
         let range = self.inner.config.port_range.clone();
+        let mut changed = Vec::new();
         self.change(|now| {
             now.missing = now.state.allot(&range, &wanted, &fixed);
             now.state.note_last_tags(last_tags);
             let since = |rule| now.since.get(rule).copied().unwrap_or_else(|| SystemClock.now());
             now.since = rules.keys().map(|rule| (rule.clone(), since(rule))).collect();
-            now.rules = rules;
+            let other = |(name, rule): (&RuleName, &Arc<ProxyRule>)| now.rules.get(name).is_some_and(|had| had != rule);
+            let others = rules.iter().filter(|rule| other(*rule));
+            changed = others.map(|(name, _)| name.clone()).collect();
+            noting_left(now, |now| now.rules = rules);
         })?;
-        Ok(())
+        Ok(changed)
     }
 
     pub fn set_certificates(&self, certificates: Vec<Certificate>) -> Result<(), Fault> {

@@ -1,15 +1,16 @@
 //! Envoy as the core sees it: a load balancer with one listener, on which every rule has a route and its parked copy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::activity::Metrics;
+use crate::clock::{Clock, SystemClock};
 use crate::config::proxy_rules::ProxyRule;
 use crate::config::tags;
 use crate::domain::activity::{Activity, Question};
 use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::matching::{Condition, HttpHeaderConfig};
 use crate::domain::record::SCHEMA;
-use crate::domain::rule::{Action, Config, GroupId, RouteId, RuleName, Side};
+use crate::domain::rule::{Action, Config, GroupId, ResourceId, RouteId, RuleName, Side};
 use crate::domain::seen::{Fact, GroupHealth};
 use crate::domain::table::{ForwardedFor, Listener, ListenerRule, RouteTable};
 use crate::domain::time::Timestamp;
@@ -112,7 +113,8 @@ impl Gateway for Front {
 
     async fn under_way(&self, groups: &[GroupId]) -> Result<Option<u64>, Fault> {
         let active = self.active().await?;
-        Ok(Some(groups.iter().map(|group| self.active_at(&active, group)).sum()))
+        let names = groups.iter().filter_map(|group| name_of(&group.0));
+        Ok(Some(names.map(|name| open(&active, self.users(&name))).sum()))
     }
 }
 
@@ -130,8 +132,11 @@ impl Metrics for Front {
             let known = |group: &GroupId| {
                 let rule = name_of(&group.0)?;
                 let since = self.in_use_since(&rule)?;
-                let open = self.active_at(active, group);
-                Some(meter::Known { rule, since, open })
+                Some(meter::Known {
+                    open: open(active, self.users(&rule)),
+                    users: self.users(&rule),
+                    since,
+                })
             };
             Ok(meter::activity(&loads, question, known))
         };
@@ -142,17 +147,57 @@ impl Metrics for Front {
 impl Front {
     /// What is under way at this moment, as Envoy itself counts.
     async fn active(&self) -> Result<BTreeMap<RuleName, u64>, Fault> {
+        // Where nothing new may lead there any more by the time of the count.
+        let left = self.now().state.left().clone();
+        let settled = |rule: &RuleName| self.plane().is_some_and(|plane| plane.is_settled_for(rule));
+        let left: BTreeMap<_, _> = left.into_iter().filter(|(rule, _)| settled(rule)).collect();
         let active = admin::active(&self.admin_socket()).await;
-        active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))
+        let active = active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))?;
+        let over = |(rule, _): &(RuleName, _)| active.get(rule).copied().unwrap_or_default() == 0;
+        let over: BTreeMap<_, _> = left.into_iter().filter(over).collect();
+        if !over.is_empty() {
+            self.change(|now| {
+                for (rule, machines) in &over {
+                    // Unless it has lost more since.
+                    if now.state.left().get(rule) == Some(machines) {
+                        now.state.forget_left(rule);
+                    }
+                }
+            })?;
+        }
+        Ok(active)
     }
 
-    /// What a rule that is gone has left may lead to machines that have another's name by now.
-    fn active_at(&self, active: &BTreeMap<RuleName, u64>, group: &GroupId) -> u64 {
-        let asked = name_of(&group.0);
-        let counts = |rule: &RuleName| Some(rule) == asked.as_ref() || self.rule(rule).is_none();
-        let counted = active.iter().filter(|(rule, _)| counts(rule));
-        counted.map(|(_, count)| count).sum()
+    /// Notes what is open, so that what ends between two questions of the core is not forgotten: load reports say nothing of some.
+    /// `last` is what was open when this was asked last.
+    pub async fn note_open(&self, last: &mut Option<(Timestamp, BTreeSet<RuleName>)>) {
+        // What was open stays so until it is known.
+        let Ok(active) = self.active().await else { return };
+        let (now, open) = (SystemClock.now(), active.into_keys().collect());
+        let (from, before) = last.take().unwrap_or((now, BTreeSet::new()));
+        if let Some(plane) = self.plane() {
+            plane.note_open(from, before.union(&open));
+        }
+        *last = Some((now, open));
     }
+
+    /// Whose use is use of a rule's machines: what came for one that is gone, or that had other machines, may be open to these.
+    fn users(&self, name: &RuleName) -> impl Fn(&RuleName) -> bool + use<> {
+        let mine = self.rule(name).map(|rule| self.resources(&rule)).unwrap_or_default();
+        let (front, name) = (self.clone(), name.clone());
+        let had_them = |machines: &BTreeSet<ResourceId>| mine.iter().any(|id| machines.contains(id));
+        let left: BTreeSet<RuleName> = {
+            let now = self.now();
+            let left = now.state.left().iter().filter(|(_, left)| had_them(left));
+            left.map(|(rule, _)| rule.clone()).collect()
+        };
+        move |rule| *rule == name || left.contains(rule) || front.rule(rule).is_none()
+    }
+}
+
+fn open(active: &BTreeMap<RuleName, u64>, users: impl Fn(&RuleName) -> bool) -> u64 {
+    let counted = active.iter().filter(|(rule, _)| users(rule));
+    counted.map(|(_, count)| count).sum()
 }
 
 pub(super) fn name_of(id: &str) -> Option<RuleName> {

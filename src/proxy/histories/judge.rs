@@ -21,8 +21,8 @@ pub struct OfRule {
     pub machines: Vec<ResourceId>,
     /// Since when its file says so.
     pub since: Millis,
-    /// Its machines also while its file is away: what was begun for them may still be on its way.
-    pub all_machines: Vec<ResourceId>,
+    /// All that were ever its machines: what was begun for them may still be on its way.
+    pub all_machines: BTreeSet<ResourceId>,
     pub idle: Millis,
     pub settle: Millis,
     /// Since when no new connection can reach its machine.
@@ -36,6 +36,13 @@ pub struct OfRule {
     /// The highest generation it was ever at, and the ports it has.
     generation: u64,
     ports: BTreeMap<u16, u16>,
+}
+
+impl OfRule {
+    /// Whether its file has been what it is for longer than what was decided by an earlier one takes.
+    fn is_known(&self, now: Millis) -> bool {
+        self.since == 0 || now - self.since > UNKNOWABLE
+    }
 }
 
 /// What is known of the rules, and what was found wrong.
@@ -74,7 +81,8 @@ impl Inner {
                     let machine = self.machines.get(&Inner::at(&host));
                     let stopping = machine.is_some_and(|machine| machine.we_stop);
                     let serves = machine.is_some_and(|machine| machine.serves(now));
-                    if stopping {
+                    let known = self.truth.rules.get(&rule).is_some_and(|rule| rule.is_known(now));
+                    if stopping && known {
                         self.wrong(format!(
                             "I1: a connection for {rule} is led to {host}, which we are stopping"
                         ));
@@ -98,7 +106,7 @@ impl Inner {
         }
         let names: Vec<RuleName> = self.truth.rules.keys().cloned().collect();
         for name in names {
-            let reached = !self.envoy.reaches(&name).is_empty();
+            let reached = !self.envoy.leads(&name).is_empty();
             let open = self
                 .truth
                 .clients
@@ -148,6 +156,11 @@ impl Inner {
         };
         let found = rule.machines.iter().filter_map(|id| Some((id, self.machines.get(id)?)));
         let touched = |by_hand: Option<Millis>| by_hand.is_some_and(|at| now - at <= UNKNOWABLE);
+        // A flip that Envoy refuses is taken back: what led there before still does, by its old name.
+        let mut led = self.envoy.leads(&name);
+        led.remove(cluster);
+        let news = |id: &ResourceId| !led.values().any(|host| *host == Inner::host(id));
+        let found = found.filter(|(id, _)| news(id));
         let bad = found.filter(|(id, m)| !m.seen_well && !touched(m.by_hand) || m.we_stop || self.is_being_stopped(id));
         let bad = bad.map(|machine| format!("{machine:?}")).next();
         if let Some(bad) = bad {
@@ -188,19 +201,24 @@ impl Inner {
             return;
         }
         let by_hand = self.machines.get(id).and_then(|machine| machine.by_hand);
-        let known = |rule: &OfRule| rule.machines.contains(id) && (rule.since == 0 || now - rule.since > UNKNOWABLE);
         let rules = self.truth.rules.iter();
-        let owners = rules.filter(|(_, rule)| known(rule)).map(|(name, _)| name.clone());
+        let owners = rules.filter(|(_, rule)| rule.is_known(now) && rule.machines.contains(id));
+        let owners = owners.map(|(name, _)| name.clone());
         let owners: Vec<RuleName> = owners.collect();
         if owners.len() > 1 {
             self.wrong(format!("I8: {id} is stopped, which {owners:?} share"));
         }
+        // One that has lost it lately may still be at it.
         let rules = self.truth.rules.iter();
-        let all_owners = rules.filter(|(_, rule)| rule.all_machines.contains(id));
-        let records = all_owners.filter_map(|(name, _)| self.record(name));
-        let leases = records.filter_map(|record| record.lease);
-        let leases = leases.filter(|lease| time(now) < lease.until).count();
-        if leases != 1 {
+        let lately = rules
+            .filter(|(_, rule)| rule.machines.contains(id) || rule.all_machines.contains(id) && !rule.is_known(now));
+        let (mut leases, mut known) = (0, true);
+        for (name, rule) in lately {
+            let lease = self.record(name).and_then(|record| record.lease);
+            leases += usize::from(lease.is_some_and(|lease| time(now) < lease.until));
+            known &= rule.is_known(now);
+        }
+        if leases == 0 || leases > 1 && known {
             self.wrong(format!("I8: {id} is stopped and {leases} leases are held"));
         }
         let host = Inner::host(id);
@@ -232,6 +250,16 @@ impl Inner {
             }
         }
         self.see("stopped");
+    }
+
+    /// Envoy says again who once came; nobody can tell whether he is still there.
+    pub fn ring_again(&mut self) {
+        let now = self.now;
+        for name in self.envoy.rung() {
+            if let Some(rule) = self.truth.rules.get_mut(&name) {
+                rule.asked = Some(now);
+            }
+        }
     }
 
     /// A client leaves, from its wait or from its machine.

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
+use crate::domain::rule::RuleName;
+use crate::domain::seen::Wanted;
 use crate::played::Playing;
 
 use self::story::{Story, Turn, turn};
@@ -51,6 +53,72 @@ fn told(turns: &[Turn]) -> Result<BTreeSet<&'static str>, String> {
         Some(first) => Err(first.clone()),
         None => Ok(inner.truth.sights.clone()),
     }
+}
+
+/// What random histories and readers have found, each red before it was mended.
+#[test]
+fn what_once_broke_a_promise_does_so_no_more() {
+    use self::world::Doom;
+    use Turn::{Command, Connect, Doomed, Files, Kill, Leave, LoseLoad, LoseResources, Reconnect, Slow, Wait};
+    let awake = |rule| Command(rule, Wanted::Awake);
+    let asleep = |rule| Command(rule, Wanted::Asleep);
+    let histories = [
+        // A report after a pause covered all of it, also what came to clusters that were new in it.
+        vec![awake(0), LoseLoad, Wait(73), Connect(0)],
+        // Envoy said what it has while a look was under way, and the next look was a minute later: by then the rule had been
+        // taken for awake for longer than it takes to be idle.
+        vec![
+            Connect(1),
+            Slow(1_195, 277),
+            Wait(4),
+            Slow(2_338, 2_931),
+            Doomed(Doom::Call(0), 35_389),
+            Kill(100),
+            asleep(1),
+            LoseResources,
+            Reconnect,
+            Wait(1),
+        ],
+        // A rule was idle for the time in which it was away, though somebody was still connected.
+        vec![Connect(1), Wait(30), Files(1), Wait(80)],
+        // A session stayed open to a machine that became another rule's.
+        vec![Connect(0), Wait(60), Files(3), Wait(200), Leave(0), Wait(30)],
+        // Whoever came while a rule was taken away was let go, and nobody could ring for it when it was back.
+        vec![Slow(11, 0), Files(1), Connect(1), Wait(1)],
+        // A rule that was away for a moment was taken for awake by the flip before that.
+        vec![Connect(0), Wait(20), Leave(0), Files(1), Files(0), Connect(1), Wait(10)],
+    ];
+    for history in histories {
+        if let Err(broken) = told(&history) {
+            panic!("{broken}: {history:?}");
+        }
+    }
+}
+
+/// Tells these turns; `look` says what is to be seen then.
+fn seen_after(turns: &[Turn], look: impl Fn(&world::Inner) -> bool) -> bool {
+    let stage = Stage::new(2);
+    let _playing = Playing::begin(Arc::new(stage.clone()));
+    let mut story = Story::begin(stage.clone());
+    turns.iter().for_each(|turn| story.tell(turn));
+    look(&stage.inner())
+}
+
+/// Red when a rule whose file changed was looked at in its next minute: until then its clients came to a machine that is down.
+#[test]
+fn an_awake_rule_with_another_machine_is_looked_at_at_once() {
+    use Turn::{Connect, Files, Wait};
+    let holds = |inner: &world::Inner| inner.envoy.leads(&RuleName("a".to_owned())).is_empty();
+    assert!(seen_after(&[Connect(0), Wait(20), Files(3), Wait(1)], holds));
+}
+
+/// Red when the flip before it went away was still believed: whoever came waited for as long as that is.
+#[test]
+fn a_rule_that_was_away_for_a_moment_serves_at_once() {
+    use Turn::{Connect, Files, Leave, Wait};
+    let served = |inner: &world::Inner| inner.truth.clients.values().any(|(_, opened)| opened.is_some());
+    let turns = [Connect(1), Wait(9), Leave(1), Files(1), Files(0), Connect(1), Wait(2)];
+    assert!(seen_after(&turns, served));
 }
 
 #[test]

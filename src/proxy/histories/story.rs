@@ -58,7 +58,7 @@ pub enum Turn {
     EnvoyRestarts,
     Refuse(usize, bool),
     Command(usize, Wanted),
-    /// The rule files change: both, without the second, or a third that shares a machine with it.
+    /// The rule files change: both, without the second, a third that shares a machine with it, or their machines swapped.
     Files(u8),
     /// The daemon dies now, and is back after so many milliseconds.
     Kill(Millis),
@@ -90,7 +90,7 @@ pub fn turn() -> impl Strategy<Value = Turn> {
         1 => Just(Turn::EnvoyRestarts),
         2 => (rule(), any::<bool>()).prop_map(|(rule, refused)| Turn::Refuse(rule, refused)),
         4 => (rule(), prop::sample::select(vec![Asleep, Asleep, Awake])).prop_map(|(rule, wanted)| Turn::Command(rule, wanted)),
-        2 => (0..3_u8).prop_map(Turn::Files),
+        2 => (0..4_u8).prop_map(Turn::Files),
         2 => away().prop_map(Turn::Kill),
         4 => (doom, away()).prop_map(|(doom, away)| Turn::Doomed(doom, away)),
     ]
@@ -154,10 +154,11 @@ impl Story {
                 "idle = \"60s\"\ndeadline = \"60s\"\nwake-timeout = \"90s\"\nresources = \"i-{machine:017}\"\n[[tcp]]\nport = 22\n{more}"
             )
         };
-        let second = rule(2, "[[tcp]]\nport = 5432\n");
+        let (one, two) = if variant == 3 { (2, 1) } else { (1, 2) };
+        let second = rule(two, "[[tcp]]\nport = 5432\n");
         let third = rule(2, "");
         let files = [
-            ("a", Some(rule(1, ""))),
+            ("a", Some(rule(one, ""))),
             ("b", (variant != 1).then_some(second)),
             ("c", (variant == 2).then_some(third)),
         ];
@@ -170,14 +171,14 @@ impl Story {
         }
         let mut inner = self.stage.inner();
         let now = inner.now;
-        for (rule, machine) in [("a", 1), ("b", 2), ("c", 2)] {
+        for (rule, index) in [("a", one), ("b", two), ("c", 2)] {
             let there = files.iter().any(|(name, text)| *name == rule && text.is_some());
             let truth = inner.truth.rules.entry(RuleName(rule.to_owned())).or_default();
-            truth.all_machines = vec![super::world::machine(machine)];
-            if there == truth.machines.is_empty() {
-                truth.since = now;
+            truth.all_machines.insert(machine(index));
+            let machines = there.then(|| machine(index)).into_iter().collect();
+            if truth.machines != machines {
+                (truth.machines, truth.since) = (machines, now);
             }
-            truth.machines = truth.all_machines.iter().filter(|_| there).cloned().collect();
             (truth.idle, truth.settle) = (IDLE, SETTLE);
         }
     }
@@ -192,6 +193,7 @@ impl Story {
         let mut inner = stage.inner();
         let now = inner.now;
         inner.envoy.connect_to(now, &daemon.socket);
+        inner.ring_again();
         self.daemon = Some(daemon);
     }
 
@@ -267,7 +269,10 @@ impl Story {
             Turn::LoseResources => inner.envoy.streams().lose_resources(),
             Turn::LoseBell => inner.envoy.streams().lose_bell(),
             Turn::LoseLoad => inner.envoy.streams().lose_load(),
-            Turn::Reconnect => inner.envoy.reconnect(now),
+            Turn::Reconnect => {
+                inner.envoy.reconnect(now);
+                inner.ring_again();
+            }
             Turn::EnvoyRestarts => {
                 inner.envoy.streams().end();
                 inner.envoy = Envoy::default();
@@ -352,6 +357,7 @@ impl Story {
             (envoy.streams().takes, envoy.streams().reports_take) = (5, 5);
             envoy.streams().lose_resources();
             envoy.reconnect(now);
+            inner.ring_again();
         }
         self.run(30 * SECOND);
         let begun = self.stage.inner().now;
@@ -424,7 +430,7 @@ impl Story {
             .machines
             .get(&machine(u32::try_from(rule).unwrap() + 1))
             .map(|machine| machine.power);
-        let reached = !inner.envoy.reaches(&name(rule)).is_empty();
+        let reached = !inner.envoy.leads(&name(rule)).is_empty();
         let sleeps = asleep && power == Some(Power::Stopped) && !reached;
         (!sleeps).then(|| {
             format!(

@@ -126,9 +126,9 @@ impl Session {
                 Some(words) => channel.refuse(kind, sent, words, now),
             }
         }
-        // What another kind's answer makes Envoy ask anew.
+        let renewed = std::mem::take(&mut channel.renewed);
         if kind == Kind::Cluster {
-            self.addresses_anew();
+            self.addresses_anew(renewed);
         }
         self.forget_refusals();
     }
@@ -370,13 +370,9 @@ impl Session {
     }
 
     /// A cluster told anew waits for its addresses, and Envoy does not ask again for what it has subscribed to already.
-    fn addresses_anew(&mut self) {
-        let Some(clusters) = self.channels.get_mut(&Kind::Cluster) else {
-            return;
-        };
-        let anew = std::mem::take(&mut clusters.renewed);
+    fn addresses_anew(&mut self, renewed: Vec<String>) {
         if let Some(addresses) = self.channels.get_mut(&Kind::Endpoints) {
-            for name in anew {
+            for name in renewed {
                 addresses.has.remove(&name);
             }
         }

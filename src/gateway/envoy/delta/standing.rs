@@ -51,6 +51,19 @@ impl Session {
         }
     }
 
+    /// Whether Envoy may have this cluster, by what it has said and by what is on its way.
+    pub fn may_have(&self, cluster: &str) -> bool {
+        self.channels.get(&Kind::Cluster).is_none_or(|channel| {
+            let sent = channel.under_way.iter().flat_map(|on| &on.resources);
+            !channel.open
+                || channel
+                    .had()
+                    .map(|(name, _)| name)
+                    .chain(sent.map(|(name, _)| name))
+                    .any(|name| name == cluster)
+        })
+    }
+
     fn is_pending(&self, kind: Kind, name: &str, wanted: &Snapshot) -> bool {
         let leader = match kind {
             Kind::Endpoints => Some(Kind::Cluster),

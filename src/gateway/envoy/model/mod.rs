@@ -94,6 +94,13 @@ impl Envoy {
         }
     }
 
+    /// The rules for which a new stream of the doorbell rings again, though nobody may wait any more.
+    pub fn rung(&self) -> BTreeSet<RuleName> {
+        let names = self.rung.iter().filter_map(|name| ClusterName::parse(name));
+        let current = names.filter(|name| self.generations(&name.rule).contains(&name.generation));
+        current.map(|name| name.rule).collect()
+    }
+
     /// What has happened since it was last asked.
     pub fn happened(&mut self) -> Vec<Happened> {
         std::mem::take(&mut self.happened)
@@ -145,14 +152,16 @@ impl Envoy {
         here.map(|(client, _)| *client).collect()
     }
 
-    /// The machines that a new connection for this rule may reach now.
-    pub fn reaches(&self, rule: &RuleName) -> BTreeSet<String> {
+    /// The clusters by which a new connection for this rule may reach a machine now, and their machines.
+    pub fn leads(&self, rule: &RuleName) -> BTreeMap<String, String> {
         let leading = [Kind::Listener, Kind::Route].map(|kind| self.config.has.get(&kind));
         let clusters = leading.into_iter().flatten().flat_map(BTreeMap::values);
         let clusters = clusters.flat_map(|resource| &resource.refers).filter(|cluster| {
             self.usable.contains(*cluster) && ClusterName::parse(cluster).is_some_and(|name| name.rule == *rule)
         });
-        clusters.filter_map(|cluster| self.host(cluster)).collect()
+        clusters
+            .filter_map(|cluster| Some((cluster.clone(), self.host(cluster)?)))
+            .collect()
     }
 
     /// The generations of this rule's listeners.
