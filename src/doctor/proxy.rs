@@ -106,7 +106,7 @@ pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     found.extend(facts.services.iter().filter_map(service));
     found.extend(envoy(facts.envoy));
     found.extend(ports(facts));
-    found.extend(facts.given_away.iter().map(given_away));
+    found.extend(facts.given_away.as_deref().map(given_away));
     found.extend(facts.targets.iter().filter_map(target));
     found.extend(facts.certificates.iter().filter_map(certificate));
     found.extend(facts.shown.iter().filter_map(shown));
@@ -180,9 +180,9 @@ fn ports(facts: &ProxyFacts) -> Vec<Finding> {
     found
 }
 
-fn given_away(what: &String) -> Finding {
+fn given_away(what: &str) -> Finding {
     let fix = "do so, and in /etc/sysctl.d too, so that it outlives a restart of the machine".to_owned();
-    Finding::new(Severity::Warning, "ports-given-away", "portRange", what.clone(), fix)
+    Finding::new(Severity::Warning, "ports-given-away", "portRange", what.to_owned(), fix)
 }
 
 fn target(target: &Target) -> Option<Finding> {
