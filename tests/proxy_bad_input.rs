@@ -113,13 +113,17 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
 
     place.write(
         "rules.d/a.toml",
-        "idle = \"soon\"\nresources = \"vm-1\"\n[[tcp]]\nport = 22\n",
+        "idle = \"soon\"\nresources = \"vm-1\"\nbusy-cpu = 5\nconfirm = true\n[[tcp]]\nport = 22\n",
     );
     place.write(
         "rules.d/0.toml",
         "idle = \"1h\"\nname = \"b\"\nresources = \"program:sleep 1\"\n[[tcp]]\nport = 1\n",
     );
-    place.until("told", || errors().len() == 3);
+    place.write(
+        "rules.d/9.toml",
+        "idle = \"1h\"\nresources = \"i-01234567\"\n[[http]]\nhosts = \"a.test\"\nport = 80\nhttp2 = true\ncheck = \"/up\"\n",
+    );
+    place.until("told", || errors().len() == 6);
     let told = errors()
         .iter()
         .map(|error| error.as_str().unwrap().to_owned())
@@ -131,17 +135,32 @@ fn a_rule_file_that_becomes_bad_is_named_and_what_it_said_stays() {
     );
     assert!(told.contains("a.toml:2: resources = \"vm-1\" cannot be used"), "{told}");
     assert!(
+        told.contains(
+            "a.toml:3: busy-cpu = \"5\" cannot be used; allowed: off; the proxy does not ask for a machine's load"
+        ),
+        "{told}"
+    );
+    assert!(
+        told.contains("a.toml:4: confirm = \"true\" cannot be used; allowed: false; by TCP nobody can press a button"),
+        "{told}"
+    );
+    assert!(
+        told.contains("9.toml:7: http.check = \"/up\" cannot be used; allowed: nothing with http2 = true, since"),
+        "{told}"
+    );
+    assert!(
         told.contains("0.toml: the name b is in ") && told.contains("b.toml already"),
         "{told}"
     );
     assert_eq!(ports(), before);
     let (status, page) = daemon.get("/metrics");
     assert!(
-        status == 200 && page.contains("proxymanager_rule_file_errors 3\n"),
+        status == 200 && page.contains("proxymanager_rule_file_errors 6\n"),
         "{page}"
     );
 
     std::fs::remove_file(place.path("rules.d/0.toml")).unwrap();
+    std::fs::remove_file(place.path("rules.d/9.toml")).unwrap();
     std::fs::remove_file(place.path("rules.d/a.toml")).unwrap();
     place.rule("c", "sleep 600; false", machine, "other");
     place.until("healed", || {
@@ -179,6 +198,19 @@ fn the_status_page_tells_and_takes_no_orders() {
     assert!(
         page.contains("Proxy ap-1 of account acc-1") && page.contains("asleep"),
         "{page}"
+    );
+    let said = String::from_utf8(place.run(&["proxy", "status"]).stdout).unwrap();
+    let row = |name: &str, value: &str| {
+        said.lines()
+            .any(|line| line.split_once(name).is_some_and(|(_, rest)| rest.trim() == value))
+    };
+    assert!(
+        row("access point", "ap-1") && row("Envoy", "connected") && row("account", "acc-1"),
+        "{said}"
+    );
+    assert!(
+        said.contains("PHASE") && said.lines().all(|line| line.len() < 120),
+        "{said}"
     );
     let answer = agent.post(format!("{}/rules/a/wake", daemon.url)).send_empty().unwrap();
     assert_eq!(answer.status().as_u16(), 404);

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use base64::Engine;
 use browser::Browser;
-use proxy_daemon::{Place, free_port};
+use proxy_daemon::{Place, free_port, said, serves};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -278,6 +278,24 @@ fn without_a_certificate_nothing_is_served_in_the_clear_and_https_once_it_is_the
     place.write("a.pem", &a.chain);
     place.until("the other is there", || shown(&place, Some("www.a.test")) == "a");
     assert_eq!(place.errors(), "");
+}
+
+/// Seen red: with a check that is left out where the machine speaks TLS.
+#[test]
+fn a_machine_that_speaks_tls_is_asked_for_its_health_by_tls() {
+    let (place, port) = (Place::new(), free_port());
+    let own = Authority::new().sign("machine", &["elsewhere.test"]);
+    place.write("machine.pem", &format!("{}{}", own.chain, own.key));
+    let command = format!("{} {}", serves("https", port), place.path("machine.pem").display());
+    place.site("m", "m.test", &command, port, "tls = true\ncheck = \"/health\"");
+    let _daemon = place.start();
+    place.becomes("m", "asleep");
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--fail", "--max-time", "60", "-H", "Host: m.test"]);
+    curl.arg(format!("http://{}:8080/", place.address));
+    let said = said(curl);
+    let asked: u32 = said.strip_prefix("m.test ").unwrap().parse().unwrap();
+    assert!(asked > 3, "it was in use before it was healthy: {said}");
 }
 
 /// Seen red: with the certificates that can be read alone; with a site in the clear.

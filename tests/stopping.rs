@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use days::account::Shipped;
 use days::cloud::Kind;
 use days::hands::{rewrite, set_idle};
 use days::people;
@@ -361,11 +362,7 @@ fn a_command_to_sleep_is_obeyed_and_one_to_wake_too() {
     scene.until("wake", 10 * MINUTE, |scene| scene.request(0, 0));
 }
 
-#[test]
-fn the_event_of_a_strangers_machine_costs_one_read() {
-    let mut scene = used();
-    let stranger = "i-0fffffffffffffff0".to_owned();
-    let own = scene.account.cloud().sites[0].machines[0].clone();
+fn configured(scene: &Scene) -> (Shipped, Settings) {
     let driver = scene.driver();
     let wakers = vec![GroupId(scene.account.cloud().waker.clone())];
     let settings = Settings {
@@ -381,7 +378,50 @@ fn the_event_of_a_strangers_machine_costs_one_read() {
         idle_min: driver.settings.idle_min,
         log: "info".to_owned(),
     };
-    let function = Arc::new(Function::new(Ok((driver, settings))));
+    (driver, settings)
+}
+
+/// Red when a page that asks again was a look of its own behind the proxy: the client left, and its lease kept the rule's task
+/// from the rule.
+#[test]
+fn who_only_answers_writes_nothing_for_a_page_that_asks_again() {
+    let mut scene = Scene::stopped(1, 1);
+    let event = json!({
+        "requestContext": { "elb": { "targetGroupArn": scene.account.cloud().waker.clone() } },
+        "httpMethod": "GET",
+        "path": "/",
+        "multiValueHeaders": {
+            "host": ["site-0-0.example.com"],
+            "accept": ["application/vnd.autostopping+json"],
+            "x-forwarded-for": ["192.0.2.7"],
+            "x-forwarded-port": ["80"],
+        },
+        "body": "",
+        "isBase64Encoded": false,
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let [first, second, third] = [(); 3].map(|()| Ok(configured(&scene)));
+    let mut writes = |function: Function<_, _, _, _, _>| {
+        // Whatever is known is known no more.
+        scene.wait(HOUR);
+        scene.account.ledger.forget_counts();
+        let answer = runtime.block_on(function.handle(&event));
+        let status = answer.expect("a visitor gets an answer")["statusCode"].as_u64();
+        (status, scene.account.ledger.counts().contains_key("ledger:store"))
+    };
+    let (status, stored) = writes(Function::new(first));
+    assert!(stored, "{status:?}");
+    assert_eq!(writes(Function::that_only_answers(second)), (status, false));
+    assert_eq!(writes(Function::new(third)), (status, true));
+}
+
+#[test]
+fn the_event_of_a_strangers_machine_costs_one_read() {
+    let mut scene = used();
+    let stranger = "i-0fffffffffffffff0".to_owned();
+    let own = scene.account.cloud().sites[0].machines[0].clone();
+    let function = Arc::new(Function::new(Ok(configured(&scene))));
     let mut tell = |machine: String| -> BTreeMap<&'static str, u64> {
         scene.account.ledger.forget_counts();
         scene.account.cloud().counts.clear();

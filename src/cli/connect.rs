@@ -31,7 +31,7 @@ pub struct Connect {
     /// The proxy's configuration file.
     #[arg(long, default_value = CONFIG)]
     config: PathBuf,
-    /// More arguments of the command, such as USER@ is for ssh `-l USER`.
+    /// More arguments of the command, after `--`: `-l USER` for ssh, `-U USER DATABASE` for psql.
     #[arg(last = true)]
     more: Vec<String>,
 }

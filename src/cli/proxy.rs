@@ -150,7 +150,10 @@ async fn ask(config: &ProxyConfig, verb: Verb, format: Format) -> Result<(), Pro
             return Ok(());
         }
         Verb::ForgetRecords(which) => return forget_records(config, &which, format).await,
-        Verb::Status { rule: None } => call(config, "GET", "/status").await?,
+        Verb::Status { rule: None } => {
+            show_status(format, &call(config, "GET", "/status").await?);
+            return Ok(());
+        }
         Verb::Status { rule: Some(rule) } => one(&call(config, "GET", "/status").await?, &rule)?,
         Verb::Wake { rule } => tell(&rule, "wake").await?,
         Verb::Sleep { rule } => tell(&rule, "sleep").await?,
@@ -167,6 +170,30 @@ async fn ask(config: &ProxyConfig, verb: Verb, format: Format) -> Result<(), Pro
         table
     });
     Ok(())
+}
+
+/// The proxy itself, then its rules as a list of their own: in one cell they would be a line of a thousand characters.
+fn show_status(format: Format, report: &Value) {
+    print(format, report, || {
+        let envoy = match report["envoy"].as_bool() {
+            Some(true) => "connected",
+            _ => "not connected",
+        };
+        let mut table = table(&[]);
+        for (name, value) in [
+            ("account", text(&report["account"])),
+            ("access point", text(&report["access_point"])),
+            ("version", text(&report["version"])),
+            ("Envoy", envoy.to_owned()),
+        ] {
+            table.add_row(vec![name.to_owned(), value]);
+        }
+        table
+    });
+    if format == Format::Table {
+        line(format_args!(""));
+        show_list(format, report);
+    }
 }
 
 fn show_list(format: Format, report: &Value) {

@@ -119,7 +119,8 @@ fn rule(tagged: &Tagged, here: &Here<'_>) -> Result<ProxyRule, Vec<String>> {
     });
     let wake_timeout = wake_timeout.unwrap_or(usual);
     let name = name(tagged);
-    let tags = reader.policy(&name, wake_timeout, here);
+    let pressed = tagged.tags.contains_key(HOST);
+    let tags = reader.policy(&name, wake_timeout, pressed, here);
     match reader.problems.is_empty() {
         false => Err(reader.problems),
         true => Ok(ProxyRule {
@@ -215,7 +216,13 @@ impl Reader<'_> {
         }]
     }
 
-    fn policy(&mut self, name: &RuleName, wake_timeout: Duration, here: &Here<'_>) -> BTreeMap<String, String> {
+    fn policy(
+        &mut self,
+        name: &RuleName,
+        wake_timeout: Duration,
+        pressed: bool,
+        here: &Here<'_>,
+    ) -> BTreeMap<String, String> {
         let ours = |key: &str| {
             let start = key.get(..tags::PREFIX.len());
             start.is_some_and(|start| start.eq_ignore_ascii_case(tags::PREFIX))
@@ -224,7 +231,7 @@ impl Reader<'_> {
         let said = said.filter(|(key, _)| ours(key) && !WAYS.contains(&key.as_str()) && *key != tags::MANAGED);
         let mut all = proxy_rules::defaults(name, wake_timeout);
         all.extend(said.map(|(key, value)| (key.clone(), value.clone())));
-        let (_, problems) = tags::policy(&all, here.settle, here.idle_min);
+        let problems = proxy_rules::problems(&all, pressed, here.settle, here.idle_min);
         self.problems.extend(problems.iter().map(ToString::to_string));
         all
     }

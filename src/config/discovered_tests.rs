@@ -121,6 +121,15 @@ fn whatever_cannot_be_used_is_named_with_its_tag() {
             "autostopping:deadline is probably meant",
         ),
         (&[(TCP, "22"), (tags::NAME, "two words")], tags::NAME),
+        (
+            &[(TCP, "22"), (tags::BUSY_CPU, "5")],
+            "does not ask for a machine's load",
+        ),
+        (
+            &[(TCP, "22"), (tags::BUSY_NETWORK, "1")],
+            "does not ask for a machine's load",
+        ),
+        (&[(TCP, "22"), (tags::CONFIRM, "true")], "nobody can press a button"),
     ] {
         let problem = wrong(opted("i-1", tags));
         assert!(problem.contains(words), "{problem}");

@@ -69,6 +69,8 @@ pub(super) struct Section<'t> {
 pub(super) struct Said {
     pub(super) key: String,
     pub(super) text: String,
+    /// What it is when it is no text.
+    kind: Option<&'static str>,
     at: usize,
 }
 
@@ -149,9 +151,10 @@ impl<'t> Walk<'t> {
             allowed: allowed.into(),
         };
         // An empty value of a file was written there; only a variable of the environment is not set then.
-        let what = match said.text.is_empty() {
-            true => format!("{} = \"\" cannot be used; allowed: {}", bad.key, bad.allowed),
-            false => bad.to_string(),
+        let what = match said.kind {
+            Some(kind) => format!("{} is {kind}; allowed: {}", bad.key, bad.allowed),
+            None if said.text.is_empty() => format!("{} = \"\" cannot be used; allowed: {}", bad.key, bad.allowed),
+            None => bad.to_string(),
         };
         self.note(said.at, what);
     }
@@ -179,20 +182,9 @@ impl<'t> Walk<'t> {
     /// separated by spaces.
     pub(super) fn said(&mut self, section: Section<'t>, key: &str) -> Option<Said> {
         let value = section.value(key)?;
-        let said = Said {
-            key: section.key(key),
-            text: text_of(value.get_ref()).unwrap_or_default(),
-            at: value.span().start,
-        };
-        if text_of(value.get_ref()).is_none() {
-            let kind = value.get_ref().type_str();
-            self.note(
-                said.at,
-                format!(
-                    "{} is a {kind}; allowed: a text, a number, true, false or a list of those",
-                    said.key
-                ),
-            );
+        let said = Said::of(section.key(key), value.get_ref(), value.span().start);
+        if said.kind.is_some() {
+            self.refuse(&said, "a text, a whole decimal number, true, false or a list of those");
             return None;
         }
         Some(said)
@@ -261,10 +253,10 @@ impl<'t> Walk<'t> {
                     at: element.at,
                 }),
                 other => {
-                    let kind = other.type_str();
+                    let kind = kind(other);
                     self.note(
                         element.at,
-                        format!("{name} is a {kind}; allowed: tables, each begun by [[{name}]]"),
+                        format!("{name} is {kind}; allowed: tables, each begun by [[{name}]]"),
                     );
                 }
             }
@@ -295,14 +287,22 @@ pub(super) struct Element<'t> {
     value: &'t DeValue<'t>,
 }
 
+impl Said {
+    fn of(key: String, value: &DeValue<'_>, at: usize) -> Self {
+        let text = text_of(value);
+        Said {
+            key,
+            kind: text.is_none().then(|| kind(value)),
+            text: text.unwrap_or_default(),
+            at,
+        }
+    }
+}
+
 impl<'t> Element<'t> {
     /// As text; what is none is the empty text, which nothing accepts.
     pub(super) fn said(&self) -> Said {
-        Said {
-            key: self.key.clone(),
-            text: text_of(self.value).unwrap_or_default(),
-            at: self.at,
-        }
+        Said::of(self.key.clone(), self.value, self.at)
     }
 
     pub(super) fn section(&self, name: &'static str) -> Option<Section<'t>> {
@@ -349,5 +349,19 @@ fn text_of(value: &DeValue<'_>) -> Option<String> {
             texts.map(|texts| texts.join(" "))
         }
         DeValue::Integer(_) | DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// What a value is, in words.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(number) if number.radix() == 10 => "a number",
+        DeValue::Integer(_) => "a number that is not written in decimal digits",
+        DeValue::Float(_) => "a number with a point or an exponent",
+        DeValue::Boolean(_) => "a true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Table(_) => "a table",
+        DeValue::Array(_) => "a list with something else in it",
     }
 }

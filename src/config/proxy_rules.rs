@@ -98,7 +98,8 @@ fn read<'t>(walk: &mut Walk<'t>, root: Section<'t>, stem: &str, config: &ProxyCo
         false => DEFAULT_WAKE_TIMEOUT,
     };
     let wake_timeout = walk.duration(root, "wake-timeout", &WAKE_TIMEOUTS).unwrap_or(usual);
-    let tags = policy(walk, root, &name, wake_timeout, config);
+    let pressed = !http.is_empty() || root.has("http");
+    let tags = policy(walk, root, &name, wake_timeout, pressed, config);
     let known: Vec<_> = KEYS.into_iter().chain(tags::policy_words()).collect();
     walk.strangers(root, &known);
     ProxyRule {
@@ -129,12 +130,48 @@ pub(super) fn defaults(name: &RuleName, wake_timeout: Duration) -> BTreeMap<Stri
     tags
 }
 
-/// The policy as tags, checked by the one reader of them.
+/// What is wrong with a policy: what the one reader of tags says, and what only a load balancer could act on. `pressed` says
+/// whether the rule has a site, whose page has the button.
+pub(super) fn problems(
+    tags: &BTreeMap<String, String>,
+    pressed: bool,
+    settle: Duration,
+    idle_min: Duration,
+) -> Vec<Problem> {
+    let (policy, mut problems) = tags::policy(tags, settle, idle_min);
+    let mut refuse = |key: &str, allowed: &str| {
+        problems.retain(|problem| !matches!(problem, Problem::UnreadableTag { key: told, .. } if told == key));
+        problems.push(Problem::UnreadableTag {
+            key: key.to_owned(),
+            value: tags.get(key).cloned().unwrap_or_default(),
+            allowed: allowed.to_owned(),
+        });
+    };
+    for key in [tags::BUSY_NETWORK, tags::BUSY_CPU] {
+        if tags.get(key).is_some_and(|said| said.trim() != "off") {
+            refuse(
+                key,
+                "off; the proxy does not ask for a machine's load, and nothing would ever sleep: for work without a \
+                 connection say proxymanager proxy keep-awake",
+            );
+        }
+    }
+    if policy.confirm && !pressed {
+        refuse(
+            tags::CONFIRM,
+            "false; by TCP nobody can press a button: add a host, on whose page it is, or remove it",
+        );
+    }
+    problems
+}
+
+/// The policy as tags.
 fn policy<'t>(
     walk: &mut Walk<'t>,
     root: Section<'t>,
     name: &RuleName,
     wake_timeout: Duration,
+    pressed: bool,
     config: &ProxyConfig,
 ) -> BTreeMap<String, String> {
     let mut tags = defaults(name, wake_timeout);
@@ -143,8 +180,7 @@ fn policy<'t>(
             tags.insert(format!("{}{word}", tags::PREFIX), said.text);
         }
     }
-    let (_, problems) = tags::policy(&tags, config.settle, config.idle_min);
-    for problem in problems {
+    for problem in problems(&tags, pressed, config.settle, config.idle_min) {
         let (key, allowed) = match problem {
             Problem::UnreadableTag { key, allowed, .. } => (key, allowed),
             Problem::UnsupportedTag { key } => (

@@ -28,16 +28,16 @@ fn a_rule_is_named_by_its_file_and_its_policy_is_said_as_in_tags() {
 
 #[test]
 fn a_database_is_given_more_time() {
-    let rule = read("db.toml", "idle = \"1h\"\nresources = \"rds:orders\"\nallow = [\"10.0.0.0/8\", \"192.0.2.7\"]\nbusy-network = 5000\ndry-run = true\n[[tcp]]\nport = 5432\n").unwrap();
+    let rule = read("db.toml", "idle = \"1h\"\nresources = \"rds:orders\"\nallow = [\"10.0.0.0/8\", \"192.0.2.7\"]\nwakes-per-day = 5\ndry-run = true\n[[tcp]]\nport = 5432\n").unwrap();
     assert_eq!(rule.wake_timeout, DEFAULT_DATABASE_WAKE_TIMEOUT);
     assert_eq!(rule.tags["autostopping:deadline"], "30m");
     assert_eq!(rule.tags["autostopping:allow"], "10.0.0.0/8 192.0.2.7");
     assert_eq!(
         (
-            rule.tags["autostopping:busy-network"].as_str(),
+            rule.tags["autostopping:wakes-per-day"].as_str(),
             rule.tags["autostopping:dry-run"].as_str()
         ),
-        ("5000", "true")
+        ("5", "true")
     );
 }
 
@@ -100,6 +100,51 @@ fn all_that_is_wrong_is_told_at_once_with_its_line() {
         );
     }
     assert_eq!(told.lines().count(), 13, "{told}");
+}
+
+/// Red when it was accepted in silence: the rule would never have slept, or never have been woken.
+#[test]
+fn what_the_proxy_cannot_act_on_is_refused() {
+    let with = |words: &str, ways: &str| {
+        let text = format!("idle = \"15m\"\nresources = \"i-01234567\"\n{words}\n[[tcp]]\nport = 22\n{ways}");
+        read("x.toml", &text)
+    };
+    for (words, told) in [
+        (
+            "busy-cpu = 5",
+            "x.toml:3: busy-cpu = \"5\" cannot be used; allowed: off; the proxy does not ask",
+        ),
+        (
+            "busy-network = 100000",
+            "x.toml:3: busy-network = \"100000\" cannot be used; allowed: off; the proxy",
+        ),
+        (
+            "busy-network = \"a lot\"",
+            "x.toml:3: busy-network = \"a lot\" cannot be used; allowed: off; the proxy",
+        ),
+        (
+            "confirm = true",
+            "x.toml:3: confirm = \"true\" cannot be used; allowed: false; by TCP nobody can",
+        ),
+    ] {
+        let said = with(words, "").unwrap_err();
+        assert!(said.starts_with(told) && said.lines().count() == 1, "{said}");
+    }
+    let told = "x.toml:9: http.check = \"/up\" cannot be used; allowed: nothing with http2 = true";
+    let said = with(
+        "",
+        "[[http]]\nhosts = \"a.test\"\nport = 80\ncheck = \"/up\"\nhttp2 = true\n",
+    )
+    .unwrap_err();
+    assert!(said.starts_with(told) && said.lines().count() == 1, "{said}");
+    for words in ["busy-cpu = \"off\"", "busy-network = \" off\"", "confirm = false"] {
+        assert!(with(words, "").is_ok(), "{words}");
+    }
+    let site = "[[http]]\nhosts = \"a.test\"\nport = 80\n";
+    assert!(
+        with("confirm = true", site).is_ok(),
+        "the button is on the page of a.test"
+    );
 }
 
 #[test]

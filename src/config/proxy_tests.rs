@@ -70,6 +70,28 @@ fn all_that_is_wrong_is_told_at_once_with_its_line() {
     }
 }
 
+/// Red when what is no text was shown as an empty one.
+#[test]
+fn what_is_no_text_is_told_by_its_kind() {
+    let told = read("httpsPorts = 0x50\nproxyPort = 0x50\nhttpPorts = [80, 8.0]\nlisten = { a = 1 }\nregion = [1, { }]\naccountID = \"\"\n").unwrap_err();
+    let lines: Vec<_> = told
+        .lines()
+        .map(|line| line.trim_start_matches("/etc/pm/config.toml:"))
+        .collect();
+    let some = "a text, a whole decimal number, true, false or a list of those";
+    assert_eq!(
+        lines[..5],
+        [
+            "1: httpsPorts is a number that is not written in decimal digits; allowed: ports from 1 to 65535",
+            &format!("2: proxyPort is a number that is not written in decimal digits; allowed: {some}"),
+            "3: httpPorts is a number with a point or an exponent; allowed: ports from 1 to 65535",
+            "4: listen is a table; allowed: IP addresses of this machine such as 10.0.0.5, or 0.0.0.0 for all of them",
+            &format!("5: region is a list with something else in it; allowed: {some}"),
+        ]
+    );
+    assert!(lines[5].starts_with("6: accountID = \"\" cannot be used"), "{told}");
+}
+
 #[test]
 fn what_is_no_toml_is_told_with_its_line() {
     let told = read("region = \"eu-west-1\"\nlisten = [\n").unwrap_err();

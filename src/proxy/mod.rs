@@ -14,5 +14,6 @@ pub(crate) mod records;
 mod report;
 mod rule_files;
 mod state;
+pub(crate) mod unverified;
 mod web;
 mod worker;

@@ -2,15 +2,23 @@
 //! cluster of a rule that sleeps.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
+use super::unverified;
 use crate::clock;
 
 /// How long one check may take.
@@ -23,12 +31,21 @@ const FAILURES: u32 = 3;
 pub struct Check {
     pub host: String,
     pub port: u16,
-    /// A path to GET; without it, a connection will do.
-    pub path: Option<String>,
+    /// What is to be answered; without it, a connection will do.
+    pub get: Option<Get>,
     /// Whether the machine may count connections that end without a word, so that it is spared them once it serves. MySQL does,
     /// and shuts a client's address out after 100 of them in a row (MySQL reference manual, `max_connect_errors`); all clients
     /// have the proxy's. Envoy itself leaves out a machine that refuses connections, and of a database of RDS its status is known.
     pub counts: bool,
+}
+
+/// A GET by HTTP/1.1.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Get {
+    pub path: String,
+    /// The host that is asked for: what serves several may have nothing to say, or no certificate, for its bare address.
+    pub name: String,
+    pub tls: bool,
 }
 
 /// While its rule is not awake, for so long it stands that a machine that counts serves: 60 connections in the longest settling
@@ -104,30 +121,58 @@ async fn probe(check: &Check) -> Result<(), String> {
     }
     let connected = TcpStream::connect((check.host.as_str(), port)).await;
     let stream = connected.map_err(|error| format!("port {port}: {error}"))?;
-    let Some(path) = &check.path else {
+    let Some(get) = &check.get else {
         return Ok(());
     };
-    let failed = |error: hyper::Error| format!("port {port} does not speak HTTP: {error}");
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(failed)?;
-    let talk = tokio::spawn(connection);
-    let request = hyper::Request::get(path)
-        .header("host", &check.host)
-        .header("user-agent", "proxymanager");
-    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(failed);
-    talk.abort();
-    match answer?.status() {
-        status if status.is_server_error() => Err(format!("GET {path} at port {port} answers {}", status.as_u16())),
+    let answer = match get.tls {
+        true => {
+            let secured = secured(stream, &get.name).await;
+            let stream = secured.map_err(|error| format!("port {port} does not speak TLS: {error}"))?;
+            answer(stream, get).await
+        }
+        false => answer(stream, get).await,
+    };
+    match answer.map_err(|error| format!("port {port} does not speak HTTP: {error}"))? {
+        status if status.is_server_error() => {
+            Err(format!("GET {} at port {port} answers {}", get.path, status.as_u16()))
+        }
         _ => Ok(()),
     }
 }
 
+/// As Envoy, which asks no machine for a certificate that is vouched for.
+async fn secured(stream: TcpStream, name: &str) -> Result<TlsStream<TcpStream>, Box<dyn Error + Send + Sync>> {
+    let name = ServerName::try_from(name.to_owned())?;
+    Ok(TlsConnector::from(unverified::client()?).connect(name, stream).await?)
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    get: &Get,
+) -> Result<StatusCode, Box<dyn Error + Send + Sync>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let talk = tokio::spawn(connection);
+    let request = Request::get(&get.path)
+        .header("host", &get.name)
+        .header("user-agent", "proxymanager");
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new())?).await;
+    talk.abort();
+    Ok(answer?.status())
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1 as server;
+    use hyper::service::service_fn;
+    use rustls::ServerConfig;
+    use rustls::pki_types::PrivatePkcs8KeyDer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+    use tokio_rustls::TlsAcceptor;
 
     use super::*;
 
@@ -148,7 +193,11 @@ mod tests {
         Check {
             host: "127.0.0.1".to_owned(),
             port,
-            path: path.map(str::to_owned),
+            get: path.map(|path| Get {
+                path: path.to_owned(),
+                name: "site.test".to_owned(),
+                tls: false,
+            }),
             counts: false,
         }
     }
@@ -178,6 +227,63 @@ mod tests {
                 .words
                 .contains("does not speak HTTP")
         );
+    }
+
+    /// A machine that answers by TLS, with a certificate that nobody vouches for, and what it was asked.
+    async fn over_tls() -> (u16, mpsc::UnboundedReceiver<String>) {
+        let own = rcgen::generate_simple_self_signed(["other.test".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.signing_key.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_no_client_auth();
+        let config = config.with_single_cert(vec![own.cert.der().clone()], key.into());
+        let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (told, asked) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    continue;
+                };
+                let name = stream.get_ref().1.server_name().unwrap_or_default().to_owned();
+                let told = told.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    told.send(format!("{name} {} {:?}", request.uri(), request.headers()["host"]))
+                        .unwrap();
+                    let status = if request.uri().path() == "/ill" { 500 } else { 401 };
+                    let answer = hyper::Response::builder().status(status).body(Empty::<Bytes>::new());
+                    async { Ok::<_, Infallible>(answer.unwrap()) }
+                });
+                let _ = server::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            }
+        });
+        (port, asked)
+    }
+
+    /// Red when such a machine was healthy as soon as its port was open.
+    #[tokio::test]
+    async fn a_machine_that_speaks_tls_is_asked_by_tls_for_its_host() {
+        let prober = Prober::default();
+        let (port, mut asked) = over_tls().await;
+        for (path, words) in [
+            ("/up?x=1", "healthy".to_owned()),
+            ("/ill", format!("GET /ill at port {port} answers 500")),
+        ] {
+            let mut check = check(port, Some(path));
+            check.get.as_mut().unwrap().tls = true;
+            assert_eq!(prober.ask(Instant::now(), &check, false).await.words, words);
+            assert_eq!(asked.recv().await.unwrap(), format!("site.test {path} \"site.test\""));
+        }
+        let mut plain = check(
+            answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await,
+            Some("/"),
+        );
+        plain.get.as_mut().unwrap().tls = true;
+        let found = prober.ask(Instant::now(), &plain, false).await;
+        assert!(!found.serves && found.words.contains("does not speak TLS"), "{found:?}");
     }
 
     /// Red when one failure was enough.

@@ -15,7 +15,7 @@ fn file(name: &str) -> String {
     path.display().to_string()
 }
 
-/// The command of a program that speaks `echo`, `websocket` or `grpc` at a port of loopback.
+/// The command of a program that speaks `echo`, `websocket`, `grpc` or `https` at a port of loopback.
 pub fn serves(kind: &str, port: u16) -> String {
     let (python, program) = (file(".venv/bin/python"), file("tests/proxy_machines/serve.py"));
     format!("exec {python} {program} {kind} {port}")

@@ -63,4 +63,34 @@ def grpc(port):
     server.wait_for_termination()
 
 
-{"echo": echo, "websocket": websocket, "grpc": grpc}[sys.argv[1]](int(sys.argv[2]))
+def https(port):
+    """Says the host it is asked for and how often it was asked for its health, which is bad for the first three times. The third
+    argument is its certificate with its key."""
+    import ssl
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    asked = 0
+
+    class Site(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            nonlocal asked
+            asked += self.path == "/health"
+            body = f"{self.headers['Host']} {asked}".encode()
+            self.send_response(503 if self.path == "/health" and asked <= 3 else 200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3])
+    server = ThreadingHTTPServer(("127.0.0.1", port), Site)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.serve_forever()
+
+
+{"echo": echo, "websocket": websocket, "grpc": grpc, "https": https}[sys.argv[1]](int(sys.argv[2]))

@@ -78,7 +78,7 @@ def role_is_narrow(given):
         if any(re.search(":(Start|Stop)", action) for action in actions):
             assert one["Condition"] == {"StringEquals": {"aws:ResourceTag/autostopping:managed": "true"}}, one
         if actions == ["route53:ChangeResourceRecordSets"]:
-            assert list(one["Condition"]["ForAllValues:StringLike"].values()) == [f"*.{given['DomainName']}"], one
+            assert list(one["Condition"]["ForAllValues:StringLike"].values()) == [[f"*.{given['DomainName']}", given["DomainName"]]], one
         if actions == ["secretsmanager:GetSecretValue"]:
             assert secrets.issuperset(one["Resource"]), one
 

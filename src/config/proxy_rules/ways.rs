@@ -25,7 +25,8 @@ pub struct HttpRoute {
     pub tls: bool,
     /// Whether the machine speaks HTTP/2 there, as servers of gRPC do.
     pub http2: bool,
-    /// Healthy is what answers a GET of this path with less than 500; without it, what accepts a connection.
+    /// Healthy is what answers a GET of this path with less than 500, over TLS where that is said; without it, what accepts a
+    /// connection. Not with HTTP/2: a server of gRPC answers no GET, and would never be healthy.
     pub check: Option<String>,
 }
 
@@ -109,6 +110,13 @@ pub(super) fn http<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> HttpRoute {
         "/" => Some(text.to_owned()),
         text => PathPrefix::new(text).map(|_| text.trim_end_matches('/').to_owned()),
     };
+    let http2 = walk.truth(section, "http2").unwrap_or(false);
+    let checks = match http2 {
+        true => {
+            "nothing with http2 = true, since a server of gRPC answers no GET: remove it, and what accepts a connection is healthy"
+        }
+        false => "a path to GET, such as /health",
+    };
     HttpRoute {
         hosts: hosts.into_iter().collect(),
         path: walk
@@ -121,10 +129,10 @@ pub(super) fn http<'t>(walk: &mut Walk<'t>, section: Section<'t>) -> HttpRoute {
             .unwrap_or_else(|| "/".to_owned()),
         port: port(walk, section),
         tls: walk.truth(section, "tls").unwrap_or(false),
-        http2: walk.truth(section, "http2").unwrap_or(false),
-        check: walk.read(section, "check", "a path to GET, such as /health", |text| {
+        http2,
+        check: walk.read(section, "check", checks, |text| {
             let fits = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-            (text.starts_with('/') && text.bytes().all(fits)).then(|| text.to_owned())
+            (!http2 && text.starts_with('/') && text.bytes().all(fits)).then(|| text.to_owned())
         }),
     }
 }

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::compute::kinds;
 use crate::compute::tagged::tagged;
 use crate::config::discovered::Tagged;
-use crate::config::proxy_rules::{Protocol, ProxyRule, TcpRoute, Wanted};
+use crate::config::proxy_rules::{HttpRoute, Protocol, ProxyRule, TcpRoute, Wanted};
 use crate::domain::fault::Fault;
 use crate::domain::rule::{ResourceId, RuleName, Side};
 use crate::domain::seen::TargetSeen;
 
 use super::{Front, Now};
-use crate::proxy::prober::Check;
+use crate::proxy::prober::{Check, Get};
 
 impl Front {
     /// The machines of a rule by their ids, those its tag filters found last among them.
@@ -222,16 +222,13 @@ pub(super) fn host(now: &Now, id: &ResourceId) -> Option<String> {
 }
 
 fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check> {
-    let check = |port: u16, path: Option<String>, counts| Check {
+    let check = |port: u16, get: Option<Get>, counts| Check {
         host: host.to_owned(),
         port,
-        path,
+        get,
         counts,
     };
-    let http = rule.http.iter().map(|way| {
-        let path = way.check.clone().filter(|_| !way.tls && !way.http2);
-        check(way.port, path, false)
-    });
+    let http = rule.http.iter().map(|way| check(way.port, get(way, host), false));
     let counts = |way: &TcpRoute| {
         let mysql = [way.protocol, Protocol::at(way.port)].contains(&Protocol::Mysql);
         // Of RDS nothing says what is spoken at a port that is not the usual one. Nobody counts connections from loopback (MySQL
@@ -240,6 +237,20 @@ fn checks(rule: &ProxyRule, machine: &ResourceId, host: &str) -> BTreeSet<Check>
     };
     let tcp = rule.tcp.iter().map(|way| check(way.port, None, counts(way)));
     http.chain(tcp).collect()
+}
+
+/// Asked for a host that clients ask for.
+fn get(way: &HttpRoute, address: &str) -> Option<Get> {
+    let one = way
+        .hosts
+        .iter()
+        .find(|host| !host.starts_with('*'))
+        .or(way.hosts.first());
+    Some(Get {
+        path: way.check.clone()?,
+        name: one.map_or_else(|| address.to_owned(), |host| host.replacen('*', "www", 1)),
+        tls: way.tls,
+    })
 }
 
 #[cfg(test)]
@@ -265,6 +276,23 @@ mod tests {
             let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
             let checks = checks(&rule, &ResourceId(resource.to_owned()), "db");
             assert!(checks.iter().all(|check| check.counts == counts), "{text}");
+        }
+    }
+
+    /// Red when the check of a machine that speaks TLS was left out, and when it was asked by its bare address.
+    #[test]
+    fn a_site_is_asked_for_its_host_and_by_tls_where_the_machine_speaks_it() {
+        let config = ProxyConfig::read(Path::new("config.toml"), "").unwrap();
+        for (way, name, tls) in [
+            ("hosts = [\"*.a.test\", \"b.test\"]\ntls = true", "b.test", true),
+            ("hosts = \"*.a.test\"", "www.a.test", false),
+        ] {
+            let text =
+                format!("idle = \"1h\"\nresources = \"i-01234567\"\n[[http]]\n{way}\nport = 443\ncheck = \"/up\"\n");
+            let rule = ProxyRule::read(Path::new("a.toml"), &text, &config).unwrap();
+            let checks = checks(&rule, &ResourceId("i-01234567".to_owned()), "10.0.0.1");
+            let (path, name) = ("/up".to_owned(), name.to_owned());
+            assert_eq!(checks.first().unwrap().get, Some(Get { path, name, tls }));
         }
     }
 }
