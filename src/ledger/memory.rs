@@ -164,15 +164,15 @@ impl Ledger for Memory {
         &self,
         rule: &RuleName,
         machines: &[ResourceId],
-        no_longer: &[ResourceId],
+        _no_longer: &[ResourceId],
         known: &(dyn Fn(&RuleName) -> bool + Sync),
     ) -> Result<Vec<Option<RuleName>>, LedgerError> {
         let mut state = self.state();
-        for machine in no_longer.iter().filter(|machine| !machines.contains(machine)) {
-            if let Some(claims) = state.claims.get_mut(machine) {
-                claims.retain(|claimant| claimant != rule);
-            }
-        }
+        // Of all others: whoever died between a claim and its record does not know of it.
+        state.claims.retain(|machine, claims| {
+            claims.retain(|claimant| claimant != rule || machines.contains(machine));
+            !claims.is_empty()
+        });
         let mut claim = |machine: &ResourceId| {
             let claims = state.claims.entry(machine.clone()).or_default();
             claims.retain(|claimant| claimant == rule || known(claimant));

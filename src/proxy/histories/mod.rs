@@ -85,6 +85,8 @@ fn what_once_broke_a_promise_does_so_no_more() {
         vec![Connect(0), Wait(60), Files(3), Wait(200), Leave(0), Wait(30)],
         // Whoever came while a rule was taken away was let go, and nobody could ring for it when it was back.
         vec![Slow(11, 0), Files(1), Connect(1), Wait(1)],
+        // A claim was made and the daemon died before it was noted: nobody gave the machine up.
+        vec![Wait(1), Wait(1), Files(3), Kill(100)],
         // A rule that was away for a moment was taken for awake by the flip before that.
         vec![Connect(0), Wait(20), Leave(0), Files(1), Files(0), Connect(1), Wait(10)],
     ];
