@@ -46,6 +46,7 @@ PROXY_ARCHIVE := dist/aws-proxymanager-proxy-$(VERSION).tar.gz
 .PHONY: proxy-archive
 proxy-archive: ## dist/: the program and services of the proxy's machine
 	cargo build --release --bin proxymanager
+	scripts/glibc target/release/proxymanager
 	@mkdir -p dist
 	tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -c -C target/release proxymanager -C $(CURDIR) systemd LICENSE \
 	    | gzip -n -9 >$(PROXY_ARCHIVE)

@@ -406,6 +406,18 @@ fn the_daemon_reads_its_secret_in_its_region_and_makes_the_records_of_its_rules(
     assert!(leads("new.example.com", "198.51.100.7"));
     assert_eq!(forget(&[]), serde_json::json!(["new.example.com"]));
     assert!(!leads("new.example.com", "198.51.100.7") && leads("db.example.com", "198.51.100.7"));
+
+    // Who is shown the way is shown what others can reach, not what it is bound to.
+    place.rule("shell", "sleep 600; : shell", proxy_daemon::free_port(), "ssh");
+    place.until("there is a port", || place.run(&["connect", "shell"]).status.success());
+    let host = || place.ask(&["connect", "shell"])["host"].clone();
+    assert_eq!(host(), place.address);
+    place.change(
+        "config.toml",
+        &format!("listen = \"{}\"", place.address),
+        "listen = \"0.0.0.0\"",
+    );
+    assert_eq!(host(), "198.51.100.7");
     drop(daemon);
     assert!(
         !place.run(&["proxy", "forget-records", "--yes"]).status.success(),
@@ -588,15 +600,15 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
     );
     let config = ProxyConfig::read(Path::new("/etc/proxymanager/config.toml"), &text).unwrap();
     let status = serde_json::json!({
-        "errors": [], "rejections": [],
+        "envoy": false, "errors": [], "rejections": [],
         "rules": [
             {
                 "rule": "shell", "phase": "awake", "awake": true, "resources": ["program:sh"], "hosts": ["dev.example.com"],
-                "sites": [{ "port": open_port }], "ports": [{ "port": closed, "listen": null }], "problems": [],
+                "sites": [{ "port": open_port }], "ports": [{ "port": closed, "listen": null }], "problems": [], "allow": "10.0.0.0/8",
             },
             {
                 "rule": "new", "phase": "checking", "awake": false, "resources": ["program:new"], "hosts": [], "sites": [],
-                "ports": [{ "port": closed, "listen": null }], "problems": [],
+                "ports": [{ "port": closed, "listen": 1 }], "problems": [], "allow": "10.0.0.0/8",
             },
             {
                 "rule": "machines", "phase": "asleep", "awake": false, "resources": [instance.0, tagged, "i-00000000"], "hosts": [],
@@ -604,9 +616,12 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             },
         ],
     });
+    let settings = tempfile::TempDir::new().unwrap();
+    std::fs::write(settings.path().join("ip_local_port_range"), "2\t3\n").unwrap();
     let places = Places {
         systemctl: "/nonexistent".into(),
         timedatectl: "/nonexistent".into(),
+        settings: settings.path().to_owned(),
         ..Places::default()
     };
     let facts = gather(
@@ -619,7 +634,7 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
     )
     .await;
     assert_eq!(facts.unseen, []);
-    assert_eq!(facts.ports, [open_port].into());
+    assert_eq!(facts.ports, [open_port, 1].into());
     assert!(
         facts
             .listening
@@ -652,15 +667,28 @@ async fn the_doctor_sees_ports_security_groups_targets_and_certificates() {
             .as_ref()
             .is_ok_and(|(names, days)| names == &["dev.example.com"] && *days > 1000)
     );
+    assert_eq!(facts.guarded, [open_port, 1].into());
+    assert!(
+        facts
+            .given_away
+            .as_ref()
+            .is_some_and(|words| words.contains("ports 2-2")),
+        "{:?}",
+        facts.given_away
+    );
     let codes: Vec<_> = findings(&facts).iter().map(|finding| finding.code).collect();
     assert_eq!(
         codes,
         [
+            "envoy-not-connected",
             "no-handshake",
             "managed-tag-missing",
             "clients-kept-out",
+            "port-not-open",
+            "clients-kept-out",
             "target-closed",
-            "still-booting"
+            "still-booting",
+            "ports-given-away"
         ]
     );
 }

@@ -5,8 +5,10 @@ mod proxy_daemon;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 
-use proxy_daemon::{Place, envoy, free_port};
+use proxy_daemon::{Place, Service, envoy, free_port, talks};
 
 /// The exit code of a command and what it says is wrong.
 fn refused(place: &Place, words: &[&str]) -> (i32, String) {
@@ -81,7 +83,10 @@ fn what_keeps_a_daemon_from_beginning_is_named() {
     // Without its certificate it serves all the rest, and says so.
     let _daemon = place.start();
     let said = place.errors();
-    assert!(said.contains("[[tls]]") && said.contains("no.pem"), "{said}");
+    assert!(
+        said.contains("[[tls]]") && said.contains("no.pem") && !said.contains("AWS"),
+        "{said}"
+    );
     let (code, said) = refused(&place, &["proxy", "--envoy", &envoy]);
     assert!(
         code == 1 && said.contains("is in use by another proxymanager"),
@@ -210,4 +215,41 @@ fn the_status_page_tells_and_takes_no_orders() {
     let answer = agent.post(format!("{}/rules/a/wake", daemon.url)).send_empty().unwrap();
     assert_eq!(answer.status().as_u16(), 404);
     assert_eq!(place.status("a")["phase"], "asleep");
+}
+
+#[test]
+fn an_envoy_that_is_not_there_or_too_old_is_named_wherever_the_proxy_is_looked_at() {
+    let place = Place::new();
+    place.write(
+        "config.toml",
+        &place.config(&format!("usageTrackingPort = {}", free_port())),
+    );
+    let daemon = place.start_alone();
+    let list = || String::from_utf8(place.run(&["proxy", "list"]).stdout).unwrap();
+    assert!(list().contains("Envoy is not connected: `journalctl"), "{}", list());
+    let words = "Envoy 1.36.9 is connected; 1.37 or later is needed";
+    let socket = format!("unix:{}", place.path("xds.sock").display());
+    let mut old = talks("envoy", &socket, "1.36.9");
+    let old = old.process_group(0).stdin(Stdio::piped()).spawn();
+    let _old = Service(old.unwrap());
+    place.until("told", || place.errors() == words);
+    assert_eq!(daemon.get("/readyz"), (503, format!("{words}\n")));
+    assert!(
+        list().contains(words) && !list().contains("not connected"),
+        "{}",
+        list()
+    );
+    let log = std::fs::read_to_string(place.path("log")).unwrap();
+    assert!(log.contains(words), "{log}");
+}
+
+#[test]
+fn a_port_that_another_program_has_is_named_in_the_list() {
+    let place = Place::new();
+    let _taken = TcpListener::bind(format!("{}:50000", place.address)).unwrap();
+    place.rule("a", "sleep 600", free_port(), "other");
+    let _daemon = place.start();
+    let list = || String::from_utf8(place.run(&["proxy", "list"]).stdout).unwrap();
+    place.until("named", || list().contains("Envoy refuses listener "));
+    assert!(list().contains("Address already in use"), "{}", list());
 }

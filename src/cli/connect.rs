@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use super::output::{Format, line};
 use super::proxy::{self, CONFIG, ProxyError, call, finish, one, read, text};
+use crate::config::Environment;
 use crate::config::proxy::{ProxyConfig, RecordTarget};
 use crate::config::proxy_rules::Protocol;
+use crate::wiring::for_proxy;
 
 /// Show the command that leads to a rule's machine through the proxy, or run it.
 #[derive(Debug, clap::Args)]
@@ -48,7 +50,10 @@ async fn way(args: &Connect, format: Format) -> Result<(), ProxyError> {
             args.rule
         ))
     })?;
-    let host = args.host.clone().unwrap_or_else(|| host(&config));
+    let host = match &args.host {
+        Some(host) => host.clone(),
+        None => host(&config).await?,
+    };
     let protocol = Protocol::of_word(&text(&port["protocol"])).unwrap_or(Protocol::Other);
     let words = words(protocol, &host, listen, &args.more);
     if args.run {
@@ -91,11 +96,23 @@ fn port(rule: &Value, args: &Connect) -> Result<Value, ProxyError> {
     })
 }
 
-fn host(config: &ProxyConfig) -> String {
+/// By what clients reach the proxy: what the configuration says, else what EC2 says, else this machine.
+async fn host(config: &ProxyConfig) -> Result<String, ProxyError> {
+    if let Some(said) = config.address.as_ref().and_then(RecordTarget::one) {
+        return Ok(said);
+    }
     let listens = config.listen.first().filter(|address| !address.is_unspecified());
-    let address = listens.copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-    let said = config.address.as_ref().and_then(RecordTarget::one);
-    said.unwrap_or_else(|| address.to_string())
+    let address = match listens {
+        Some(address) => Some(*address),
+        None => {
+            let aws = for_proxy(&Environment, config).await;
+            match aws.map_err(|errors| ProxyError::Configuration(errors.to_string()))? {
+                Some(aws) => aws.address().await,
+                None => None,
+            }
+        }
+    };
+    Ok(address.unwrap_or(IpAddr::from([127, 0, 0, 1])).to_string())
 }
 
 fn words(protocol: Protocol, host: &str, port: u64, more: &[String]) -> Vec<String> {

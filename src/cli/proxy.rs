@@ -221,10 +221,19 @@ fn show_list(format: Format, report: &Value) {
         }
         table
     });
-    if format == Format::Table {
-        for error in report["errors"].as_array().into_iter().flatten() {
-            line(format_args!("{}", text(error)));
-        }
+    if format == Format::Json {
+        return;
+    }
+    if report["envoy"] == false {
+        line(format_args!(
+            "Envoy is not connected: `journalctl -u proxymanager-envoy -n 50` says why"
+        ));
+    }
+    for error in report["errors"].as_array().into_iter().flatten() {
+        line(format_args!("{}", text(error)));
+    }
+    for rejection in report["rejections"].as_array().into_iter().flatten() {
+        line(format_args!("Envoy refuses {}", text(rejection)));
     }
 }
 

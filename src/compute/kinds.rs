@@ -95,7 +95,7 @@ fn sorted(ids: &[ResourceId]) -> impl Iterator<Item = (Kind, Vec<ResourceId>)> {
 impl Kinds {
     fn aws(&self) -> Result<&OnAws, Fault> {
         let words = "the proxy has no Region: set region in its configuration";
-        let none = || Fault::new(FaultKind::NotFound, "proxy:region", words);
+        let none = || Fault::new(FaultKind::Unsupported, "proxy:region", words);
         self.aws.as_deref().ok_or_else(none)
     }
 

@@ -20,8 +20,14 @@ use crate::domain::rule::ResourceId;
 #[derive(Debug, Clone, Default)]
 pub struct ProxyFacts {
     pub services: Vec<Service>,
+    /// Whether Envoy is connected to the daemon; none when the daemon did not say.
+    pub envoy: Option<bool>,
     /// The ports that clients shall reach.
     pub ports: BTreeSet<u16>,
+    /// Those by which only clients of named networks wake anything.
+    pub guarded: BTreeSet<u16>,
+    /// Why ports of the range may be taken by the time a rule gets them.
+    pub given_away: Option<String>,
     /// Those on which something listens; none when the kernel did not say.
     pub listening: Option<BTreeSet<u16>>,
     /// What the security groups of this machine let in; none when AWS did not say, or this is no machine of EC2.
@@ -98,7 +104,9 @@ pub struct Shown {
 pub fn findings(facts: &ProxyFacts) -> Vec<Finding> {
     let mut found = system::unanswered(&facts.unseen);
     found.extend(facts.services.iter().filter_map(service));
+    found.extend(envoy(facts.envoy));
     found.extend(ports(facts));
+    found.extend(facts.given_away.as_deref().map(given_away));
     found.extend(facts.targets.iter().filter_map(target));
     found.extend(facts.certificates.iter().filter_map(certificate));
     found.extend(facts.shown.iter().filter_map(shown));
@@ -121,6 +129,17 @@ fn service(service: &Service) -> Option<Finding> {
     let what = format!("the service {unit} is {state}");
     let fix = format!("`journalctl -u {unit} -n 50` says why; then `systemctl restart {unit}`");
     Some(Finding::new(Severity::Error, "service-down", unit, what, fix))
+}
+
+fn envoy(connected: Option<bool>) -> Option<Finding> {
+    if connected != Some(false) {
+        return None;
+    }
+    let what =
+        "Envoy is not connected to the daemon: it serves what it was told last, or nothing, and nobody is waited for";
+    let fix = "`journalctl -u proxymanager-envoy -n 50` says why";
+    let (what, fix) = (what.to_owned(), fix.to_owned());
+    Some(Finding::new(Severity::Error, "envoy-not-connected", "Envoy", what, fix))
 }
 
 fn ports(facts: &ProxyFacts) -> Vec<Finding> {
@@ -149,13 +168,21 @@ fn ports(facts: &ProxyFacts) -> Vec<Finding> {
                 "`aws ec2 authorize-security-group-ingress --group-id {group} --protocol tcp --port {port} --cidr CLIENTS`"
             );
             found.push(Finding::new(Severity::Error, "clients-kept-out", &of, what, fix));
-        } else if ["0.0.0.0/0", "::/0"].iter().any(|all| sources.contains(all)) && !matches!(port, 80 | 443) {
+        } else if ["0.0.0.0/0", "::/0"].iter().any(|all| sources.contains(all))
+            && !matches!(port, 80 | 443)
+            && !facts.guarded.contains(port)
+        {
             let what = format!("everybody may connect to port {port}, and so wake what is behind it");
             let fix = "narrow the source in the security group, or say autostopping:allow on the rule".to_owned();
             found.push(Finding::new(Severity::Warning, "open-to-everybody", &of, what, fix));
         }
     }
     found
+}
+
+fn given_away(what: &str) -> Finding {
+    let fix = "do so, and in /etc/sysctl.d too, so that it outlives a restart of the machine".to_owned();
+    Finding::new(Severity::Warning, "ports-given-away", "portRange", what.to_owned(), fix)
 }
 
 fn target(target: &Target) -> Option<Finding> {

@@ -235,7 +235,7 @@ fn files(certificate: &Path, key: &Path) -> Result<Material, Fault> {
 }
 
 fn fault(words: &str) -> Fault {
-    Fault::new(FaultKind::NotFound, "certificate:read", words)
+    Fault::new(FaultKind::Unsupported, "certificate:read", words)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::certificates::Certificates;
 use super::desk::Desk;
 use super::front::Front;
 use super::judge::Court;
-use super::kernel::{Size, overlap_here};
+use super::kernel::{SETTINGS, Size, overlap_by};
 use super::records::{Records, target};
 
 use super::web;
@@ -61,7 +61,11 @@ const FIRST_ACK: Duration = Duration::from_secs(10);
 /// # Errors
 /// A sentence: why it could not begin, or what ended it.
 pub async fn run(config: ProxyConfig, envoy: Option<PathBuf>) -> Result<(), String> {
-    for warning in config.warnings.iter().chain(&overlap_here(&config.port_range)) {
+    for warning in config
+        .warnings
+        .iter()
+        .chain(&overlap_by(Path::new(SETTINGS), &config.port_range))
+    {
         tracing::warn!("{warning}");
     }
     if envoy.is_none() && config.usage_port == 0 {

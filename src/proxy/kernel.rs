@@ -1,6 +1,7 @@
 //! What the kernel of this machine has to say: how much Envoy may take of it, and whether its ports are free.
 
 use std::ops::RangeInclusive;
+use std::path::Path;
 
 /// Of the machine's memory; the rest is the kernel's, which keeps the sockets' buffers, and the daemon's.
 const HEAP_PERCENT: u64 = 60;
@@ -64,9 +65,12 @@ fn ports(text: &str) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
-/// [`overlap`] on this machine.
-pub fn overlap_here(range: &RangeInclusive<u16>) -> Option<String> {
-    let say = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+/// Where the kernel says what [`overlap`] takes.
+pub const SETTINGS: &str = "/proc/sys/net/ipv4";
+
+/// [`overlap`] on the machine that says its settings in this folder. The service does not see [`SETTINGS`].
+pub fn overlap_by(settings: &Path, range: &RangeInclusive<u16>) -> Option<String> {
+    let say = |name: &str| std::fs::read_to_string(settings.join(name)).unwrap_or_default();
     overlap(range, &say("ip_local_port_range"), &say("ip_local_reserved_ports"))
 }
 

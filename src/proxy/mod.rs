@@ -7,7 +7,7 @@ mod front;
 #[cfg(test)]
 mod histories;
 mod judge;
-mod kernel;
+pub(crate) mod kernel;
 mod meter;
 mod prober;
 pub(crate) mod records;

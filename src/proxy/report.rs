@@ -6,12 +6,14 @@ use askama::Template;
 use serde::Serialize;
 
 use crate::config::proxy_rules::HttpRoute;
+use crate::config::tags::ALLOW;
 use crate::domain::phase::Phase;
 use crate::domain::record::Record;
 use crate::domain::rule::{RuleName, Side};
 use crate::domain::seen::Wanted;
 use crate::domain::time::Timestamp;
 use crate::gateway::envoy::Plane;
+use crate::gateway::envoy::process::too_old;
 use crate::ledger::Ledger;
 
 use super::desk::Desk;
@@ -25,6 +27,8 @@ pub struct Report {
     pub version: &'static str,
     /// Whether Envoy is connected.
     pub envoy: bool,
+    /// Its version, such as `1.40.0`, once it has said it.
+    pub envoy_version: Option<String>,
     pub rules: Vec<RuleReport>,
     /// What is wrong with rules, certificates and what is connected.
     pub errors: Vec<String>,
@@ -61,6 +65,8 @@ pub struct RuleReport {
     pub hosts: Vec<String>,
     pub sites: Vec<SiteReport>,
     pub ports: Vec<PortReport>,
+    /// The networks whose clients may wake it; none when all may.
+    pub allow: Option<String>,
     pub awake: bool,
 }
 
@@ -99,6 +105,8 @@ impl Report {
         let plane = desk.front.plane();
         let loads = plane.map(Plane::loads).unwrap_or_default();
         let rules = desk.front.rules();
+        let envoy_version = plane.and_then(Plane::envoy_version);
+        let too_old = envoy_version.as_deref().and_then(too_old);
         let one = |rule: &std::sync::Arc<crate::config::proxy_rules::ProxyRule>| {
             let record = desk.record(&rule.name);
             let record = record.as_ref();
@@ -125,6 +133,7 @@ impl Report {
                 hosts: rule.http.iter().flat_map(|way| way.hosts.clone()).collect(),
                 sites: rule.http.iter().map(SiteReport::of).collect(),
                 ports: rule.tcp.iter().map(port).collect(),
+                allow: rule.tags.get(ALLOW).cloned(),
                 awake: desk.front.side(&rule.name) == Side::Backend,
             }
         };
@@ -133,10 +142,12 @@ impl Report {
             access_point: config.access_point.clone(),
             version: env!("CARGO_PKG_VERSION"),
             envoy: plane.is_some_and(Plane::connected),
+            envoy_version,
             rules: rules.iter().map(one).collect(),
             errors: desk
                 .errors()
                 .into_iter()
+                .chain(too_old)
                 .chain(plane.and_then(Plane::turned_away))
                 .collect(),
             rejections: plane
@@ -148,9 +159,12 @@ impl Report {
         }
     }
 
-    /// Whether clients are served: Envoy has been told.
-    pub fn is_ready(&self) -> bool {
-        self.envoy
+    /// Why clients may not be served: nobody has been told, or one that does not understand all of it.
+    pub fn unready(&self) -> Option<String> {
+        match self.envoy {
+            true => self.envoy_version.as_deref().and_then(too_old),
+            false => Some("Envoy is not connected".to_owned()),
+        }
     }
 
     pub fn html(&self) -> String {

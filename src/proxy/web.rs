@@ -110,9 +110,9 @@ async fn answer<L: Ledger + Send + Sync + 'static>(
         }
         (&Method::GET | &Method::HEAD, "/status") => told(200, &json!(Report::of(desk))),
         (&Method::GET | &Method::HEAD, "/healthz") => page(200, "text/plain", "ok\n".to_owned()),
-        (&Method::GET | &Method::HEAD, "/readyz") => match Report::of(desk).is_ready() {
-            true => page(200, "text/plain", "ready\n".to_owned()),
-            false => page(503, "text/plain", "Envoy is not connected\n".to_owned()),
+        (&Method::GET | &Method::HEAD, "/readyz") => match Report::of(desk).unready() {
+            None => page(200, "text/plain", "ready\n".to_owned()),
+            Some(why) => page(503, "text/plain", format!("{why}\n")),
         },
         (&Method::GET | &Method::HEAD, "/metrics") => {
             page(200, "text/plain; version=0.0.4", Report::of(desk).metrics())

@@ -27,7 +27,7 @@ pub fn site(port: u16) -> String {
     format!("PORT={port} exec {python} {program}")
 }
 
-/// A client that speaks `websocket` or `grpc`, line by line.
+/// A client that speaks `websocket` or `grpc`, line by line; or an `envoy` at the daemon's socket, whose version is `host`.
 pub fn talks(kind: &str, at: &str, host: &str) -> Command {
     let mut client = Command::new(file(".venv/bin/python"));
     client.args([&file("tests/proxy_machines/talk.py"), kind, at, host]);

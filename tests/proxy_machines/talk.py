@@ -3,6 +3,7 @@
 
 import socket
 import sys
+from itertools import chain
 
 place, host = sys.argv[2:]
 lines = (line.rstrip("\n") for line in iter(sys.stdin.readline, ""))
@@ -32,4 +33,16 @@ def grpc():
         print(call.code().name, trailers.get("messages"), flush=True)
 
 
-{"websocket": websocket, "grpc": grpc}[sys.argv[1]]()
+def envoy():
+    """Asks for nothing; the host's name is its version."""
+    import grpc
+
+    # DeltaDiscoveryRequest.node, of which Node.user_agent_version.
+    node = b"\x3a" + bytes([len(host)]) + host.encode()
+    method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+    with grpc.insecure_channel(place, options=[("grpc.default_authority", "proxy")]) as channel:
+        for _ in channel.stream_stream(method)(chain([b"\x0a" + bytes([len(node)]) + node], lines)):
+            pass
+
+
+{"websocket": websocket, "grpc": grpc, "envoy": envoy}[sys.argv[1]]()

@@ -1,11 +1,19 @@
 #!/usr/bin/env python3
 """Parameters of proxy.yaml that contradict each other are refused with a sentence; what the machine runs at its starts is
-a shell script without a mistake of syntax that installs nothing unchecked, and writes a configuration that the daemon reads."""
+a shell script without a mistake of syntax that installs nothing unchecked, writes a configuration that the daemon reads, and
+tells CloudFormation why it failed."""
 
+import contextlib
 import email
+import http.server
+import json
+import os
+import pathlib
 import re
 import subprocess
 import sys
+import tempfile
+import threading
 import tomllib
 
 import yaml
@@ -125,6 +133,68 @@ def script_is_right(given):
     assert config["redirectToHTTPS"] == (given.get("RedirectToHttps") == "true")
 
 
+@contextlib.contextmanager
+def wait_condition():
+    """The URL of a handle, and all that it is told."""
+    told = []
+
+    class Handle(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handle) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/", told
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def told(given, steps, programs):
+    """What CloudFormation is told when the script's definitions are followed by those of its lines that begin with `steps`, on a
+    machine with these programs."""
+    head, rest = re.split(r"^(?=fetch ')", script_of(given), maxsplit=1, flags=re.MULTILINE)
+    lines = [line for line in rest.splitlines() if line.startswith(steps)]
+    assert lines or not steps, steps
+    with wait_condition() as (handle, told), tempfile.TemporaryDirectory() as machine:
+        for name, text in programs.items():
+            program = pathlib.Path(machine, name)
+            program.write_text(f"#!/bin/bash\n{text}\n")
+            program.chmod(0o755)
+        script = "\n".join([head, *lines, ""]).replace("/var/", f"{machine}/").replace('"InstalledHandle"', f'"{handle}"')
+        os.makedirs(f"{machine}/log")
+        os.makedirs(f"{machine}/lib")
+        pathlib.Path(machine, "script").write_text(script)
+        env = {"PATH": f"{machine}:{os.environ['PATH']}", "TMPDIR": machine}
+        done = subprocess.run(["bash", "script"], cwd=machine, env=env, text=True, capture_output=True)
+        assert (done.returncode == 0) == (not told), (done, told)
+        return told
+
+
+def failure_is_told():
+    """Once, with its last words, wherever in the script it is."""
+    denied = {"aws": "echo 'fatal error: An error occurred (403)' >&2; exit 1"}
+    another = {"aws": 'echo another >"${@: -1}"'}
+    for programs, words in [(denied, "An error occurred (403)"), (another, "daemon.tar.gz: FAILED")]:
+        [said] = told(OPEN, "fetch", programs)
+        assert said["Status"] == "FAILURE" and words in said["Reason"], said
+    # A service that does not come up: nobody else knows why.
+    silent = {"curl": "echo 'curl: (22) error: 503' >&2; exit 22", "systemctl": "", "journalctl": r'printf "%0300d\n" 1; echo "says $6"'}
+    [said] = told(OPEN, ("systemctl", "curl"), silent)
+    words = re.fullmatch(r"line \d+: curl: \(22\) error: 503 0{250} says (\S+) 0{250} says (\S+) ", said["Reason"])
+    assert words and words.groups() == ("_SYSTEMD_UNIT=proxymanager-envoy.service", "_SYSTEMD_UNIT=proxymanager.service"), said
+    # That the address is not there yet is no failure.
+    waits = {"curl": "[ -e slept ] && echo Address", "sleep": "touch slept"}
+    assert told({**OPEN, "Placement": "public"}, (), waits) == []
+
+
 def main():
     for given in ACCEPTED:
         said = Template(given, "proxy.yaml").refused()
@@ -132,6 +202,7 @@ def main():
         script_is_right(given)
         role_is_narrow(given)
     role_is_what_is_called()
+    failure_is_told()
     for given, sentence in REFUSED:
         said = Template(given, "proxy.yaml").refused()
         assert any(sentence in one for one in said), (given, sentence, said)

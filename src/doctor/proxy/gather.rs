@@ -25,6 +25,7 @@ use crate::domain::fault::{Fault, FaultKind};
 use crate::domain::phase::Phase;
 use crate::domain::rule::ResourceId;
 use crate::domain::time::Timestamp;
+use crate::proxy::kernel::{SETTINGS, overlap_by};
 
 const UNITS: [&str; 2] = ["proxymanager.service", "proxymanager-envoy.service"];
 /// A machine of the same network answers within milliseconds; a lost packet is sent again after one second, then after two.
@@ -37,6 +38,8 @@ pub struct Places {
     pub timedatectl: PathBuf,
     /// `/proc/net`.
     pub net: PathBuf,
+    /// `/proc/sys/net/ipv4`.
+    pub settings: PathBuf,
 }
 
 impl Default for Places {
@@ -45,6 +48,7 @@ impl Default for Places {
             systemctl: "systemctl".into(),
             timedatectl: "timedatectl".into(),
             net: "/proc/net".into(),
+            settings: SETTINGS.into(),
         }
     }
 }
@@ -53,6 +57,7 @@ impl Default for Places {
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Status {
+    envoy: Option<bool>,
     rules: Vec<Rule>,
     errors: Vec<String>,
     rejections: Vec<String>,
@@ -67,6 +72,7 @@ struct Rule {
     hosts: Vec<String>,
     sites: Vec<Site>,
     ports: Vec<Port>,
+    allow: Option<String>,
     problems: Vec<String>,
 }
 
@@ -95,6 +101,7 @@ pub async fn gather(
         services: services(places).await,
         listening: listening(places),
         clock: clock(places).await,
+        given_away: overlap_by(&places.settings, &config.port_range),
         ..ProxyFacts::default()
     };
     let status = status.and_then(|status| serde_json::from_value::<Status>(status).map_err(|error| error.to_string()));
@@ -106,12 +113,23 @@ pub async fn gather(
         });
         Status::default()
     });
+    facts.envoy = status.envoy;
     facts.ports.extend(&config.http_ports);
     if !config.tls.is_empty() {
         facts.ports.extend(&config.https_ports);
     }
-    let ways = status.rules.iter().flat_map(|rule| &rule.ports);
-    facts.ports.extend(ways.filter_map(|port| port.listen));
+    // A port for HTTP is that of all sites.
+    let mut sites = status.rules.iter().filter(|rule| !rule.sites.is_empty());
+    if sites.all(|rule| rule.allow.is_some()) {
+        facts.guarded.clone_from(&facts.ports);
+    }
+    for rule in &status.rules {
+        let ways = rule.ports.iter().filter_map(|port| port.listen);
+        facts.ports.extend(ways.clone());
+        if rule.allow.is_some() {
+            facts.guarded.extend(ways);
+        }
+    }
     facts.hosts = status.rules.iter().flat_map(|rule| rule.hosts.clone()).collect();
     facts.complaints = status.errors.into_iter().chain(status.rejections).collect();
     for rule in &status.rules {
@@ -296,7 +314,7 @@ async fn pair(now: Timestamp, place: &Place, aws: Option<&Aws>) -> Pair {
 
 fn no_region() -> Fault {
     let words = "the proxy has no Region: set region in its configuration";
-    Fault::new(FaultKind::NotFound, "secretsmanager:GetSecretValue", words)
+    Fault::new(FaultKind::Unsupported, "secretsmanager:GetSecretValue", words)
 }
 
 /// The addresses of what awake rules run on, with the id of each.

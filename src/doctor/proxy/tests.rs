@@ -10,7 +10,10 @@ fn well() -> ProxyFacts {
     };
     ProxyFacts {
         services: vec![active("proxymanager.service"), active("proxymanager-envoy.service")],
+        envoy: Some(true),
         ports: [443, 49152].into(),
+        guarded: BTreeSet::new(),
+        given_away: None,
         listening: Some([22, 443, 49152].into()),
         ingress: Some(vec![
             ingress(443, 443, "0.0.0.0/0"),
@@ -84,6 +87,7 @@ fn what_is_well_has_no_finding() {
     // What nobody could say is none either.
     let mut unknown = well();
     (unknown.listening, unknown.ingress, unknown.clock) = (None, None, None);
+    unknown.envoy = None;
     unknown.services.clear();
     assert_eq!(findings(&unknown), []);
 }
@@ -96,6 +100,13 @@ fn a_service_that_is_down_is_named() {
 }
 
 #[test]
+fn an_envoy_that_is_not_connected_is_told() {
+    let (code, severity, words) = one(|facts| facts.envoy = Some(false));
+    assert_eq!((code, severity), ("envoy-not-connected", Severity::Error));
+    assert!(words.contains("journalctl -u proxymanager-envoy"), "{words}");
+}
+
+#[test]
 fn whether_clients_can_come_in_is_judged_port_by_port() {
     let (code, _, words) = one(|facts| facts.listening = Some([443].into()));
     assert_eq!(code, "port-not-open");
@@ -105,6 +116,17 @@ fn whether_clients_can_come_in_is_judged_port_by_port() {
     assert!(words.contains("--group-id sg-1 --protocol tcp --port 49152"), "{words}");
     let (code, severity, _) = one(|facts| facts.ingress = Some(vec![ingress(0, 65535, "::/0")]));
     assert_eq!((code, severity), ("open-to-everybody", Severity::Warning));
+    let mut facts = well();
+    facts.ingress = Some(vec![ingress(0, 65535, "::/0")]);
+    facts.guarded = [49152].into();
+    assert_eq!(findings(&facts), [], "the rule says who may wake it");
+}
+
+#[test]
+fn ports_that_the_kernel_gives_away_are_told() {
+    let (code, severity, words) = one(|facts| facts.given_away = Some("the kernel gives them".to_owned()));
+    assert_eq!((code, severity), ("ports-given-away", Severity::Warning));
+    assert!(words.starts_with("portRange: the kernel gives them -> "), "{words}");
 }
 
 #[test]

@@ -231,6 +231,9 @@ impl Hub {
     pub fn meet(&self, id: u64, envoy: Option<String>) {
         let mut state = self.state();
         if state.session(id).is_some() {
+            if let Some(words) = envoy.as_deref().and_then(super::process::too_old) {
+                tracing::warn!("{words}");
+            }
             state.envoy = envoy;
         }
     }

@@ -165,7 +165,7 @@ impl Plane {
     }
 
     /// The version of the Envoy that is connected, such as `1.40.0`; to be judged by
-    /// [`process::new_enough`](super::process::new_enough).
+    /// [`process::too_old`](super::process::too_old).
     pub fn envoy_version(&self) -> Option<String> {
         self.hub.envoy()
     }

@@ -198,6 +198,17 @@ pub fn new_enough(version: &str) -> Option<bool> {
     Some((parts.next()??, parts.next()??) >= OLDEST)
 }
 
+/// What to say of an Envoy that has connected, when it would not understand everything that it is told.
+pub fn too_old(version: &str) -> Option<String> {
+    let said = || {
+        format!(
+            "Envoy {version} is connected; {}.{} or later is needed",
+            OLDEST.0, OLDEST.1
+        )
+    };
+    (new_enough(version) == Some(false)).then(said)
+}
+
 /// `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
 fn said_version(said: &str) -> Option<String> {
     let (_, rest) = said.split_once("version: ")?;
