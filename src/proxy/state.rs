@@ -32,6 +32,9 @@ pub struct State {
     /// The tags by which machines are in use, or last were.
     #[serde(default)]
     last_tags: Vec<Tagged>,
+    /// The machines of each rule there is.
+    #[serde(default)]
+    machines: BTreeMap<RuleName, BTreeSet<ResourceId>>,
     /// Machines that were a rule's: connections that came for it may still be open to them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     left: BTreeMap<RuleName, BTreeSet<ResourceId>>,
@@ -63,6 +66,7 @@ impl Default for State {
             tagged: BTreeMap::new(),
             discovered: Vec::new(),
             last_tags: Vec::new(),
+            machines: BTreeMap::new(),
             left: BTreeMap::new(),
             certificates: BTreeMap::new(),
         }
@@ -241,11 +245,17 @@ impl State {
         &self.left
     }
 
-    pub fn note_left(&mut self, rule: &RuleName, machines: impl IntoIterator<Item = ResourceId>) {
-        let mut machines = machines.into_iter().peekable();
-        if machines.peek().is_some() {
-            self.left.entry(rule.clone()).or_default().extend(machines);
+    /// Takes in the machines of all rules there are. What a rule has no more it has left, also while no daemon was there.
+    pub fn note_machines(&mut self, machines: BTreeMap<RuleName, BTreeSet<ResourceId>>) {
+        let none = BTreeSet::new();
+        for (rule, had) in std::mem::take(&mut self.machines) {
+            let has = machines.get(&rule).unwrap_or(&none);
+            let mut lost = had.difference(has).cloned().peekable();
+            if lost.peek().is_some() {
+                self.left.entry(rule).or_default().extend(lost);
+            }
         }
+        self.machines = machines;
     }
 
     pub fn forget_left(&mut self, rule: &RuleName) {

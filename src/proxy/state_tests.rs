@@ -156,3 +156,21 @@ fn what_opted_itself_in_is_remembered() {
     state.note_discovered(vec![tagged.clone()]);
     assert_eq!(State::read(&state.written()).unwrap().discovered(), [tagged]);
 }
+
+/// Red when only what a rule lost under this daemon was noted.
+#[test]
+fn machines_that_a_rule_has_no_more_are_known_also_by_the_next_daemon() {
+    let has = |machines: &[(&str, &str)]| {
+        let machine = |id: &str| BTreeSet::from([ResourceId(id.to_owned())]);
+        machines.iter().map(|(name, id)| (rule(name), machine(id))).collect()
+    };
+    let mut state = State::default();
+    state.note_machines(has(&[("a", "i-1"), ("b", "i-2")]));
+    assert!(state.left().is_empty());
+    let mut state = State::read(&state.written()).unwrap();
+    state.note_machines(has(&[("a", "i-2"), ("c", "i-1")]));
+    assert_eq!(state.left(), &has(&[("a", "i-1"), ("b", "i-2")]));
+    let mut state = State::read(&state.written()).unwrap();
+    state.forget_left(&rule("a"));
+    assert_eq!(state.left(), &has(&[("b", "i-2")]));
+}

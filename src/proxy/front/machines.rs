@@ -47,7 +47,11 @@ impl Front {
             if asked.is_none() || self.now().state.tagged(&rule.name) == found {
                 continue;
             }
-            match self.change(|now| noting_left(now, |now| now.state.note_tagged(&rule.name, found))) {
+            let noted = self.change(|now| {
+                now.state.note_tagged(&rule.name, found);
+                note_machines(now);
+            });
+            match noted {
                 Ok(_) => changed.push(rule.name.clone()),
                 Err(fault) => {
                     tracing::warn!(rule = %rule.name, %fault, "the machines of its tags could not be remembered");
@@ -182,23 +186,15 @@ impl Front {
     }
 }
 
-/// Does what may take machines from rules, and notes which.
-pub(super) fn noting_left(now: &mut Now, work: impl FnOnce(&mut Now)) {
-    let had: Vec<_> = now
-        .rules
-        .values()
-        .map(|rule| (rule.name.clone(), resources(now, rule)))
-        .collect();
-    work(now);
-    for (name, had) in had {
-        let has = now
-            .rules
-            .get(&name)
-            .map(|rule| resources(now, rule))
-            .unwrap_or_default();
-        now.state
-            .note_left(&name, had.into_iter().filter(|id| !has.contains(id)));
+/// Notes the machines of all rules, after what may have given them others. Before there are any, nothing is known.
+pub(super) fn note_machines(now: &mut Now) {
+    if now.rules.is_empty() {
+        return;
     }
+    let rules = now.rules.values();
+    let machines = rules.map(|rule| (rule.name.clone(), resources(now, rule).into_iter().collect()));
+    let machines = machines.collect();
+    now.state.note_machines(machines);
 }
 
 /// The machines of a rule by their ids, each once.

@@ -28,7 +28,7 @@ use crate::ledger::folder::Folder;
 use super::prober::Prober;
 use super::state::{self, NoPort, State};
 
-use self::machines::noting_left;
+use self::machines::note_machines;
 use self::ports::name_of;
 
 /// What stands for the daemon among the target groups.
@@ -224,7 +224,8 @@ impl Front {
             let other = |(name, rule): (&RuleName, &Arc<ProxyRule>)| now.rules.get(name).is_some_and(|had| had != rule);
             let others = rules.iter().filter(|rule| other(*rule));
             changed = others.map(|(name, _)| name.clone()).collect();
-            noting_left(now, |now| now.rules = rules);
+            now.rules = rules;
+            note_machines(now);
         })?;
         Ok(changed)
     }
