@@ -35,7 +35,7 @@ use super::worker::ProxyDriver;
 
 /// How often Envoy reports its load: so much later it is known that a session has ended.
 const REPORTS: Duration = Duration::from_secs(2);
-/// How often Envoy is asked what is open; within the delay of metrics, so that nothing is decided before.
+/// How often Envoy is asked what is open, besides whenever something is decided by it.
 const COUNT: Duration = Duration::from_secs(5);
 /// What Envoy has refused, a port that is taken for example, it is told again after this.
 const RETRY: Duration = Duration::from_secs(30);
@@ -221,11 +221,9 @@ pub(super) async fn attend<L: Ledger + Send + Sync + 'static>(desk: &Desk<L>, si
 }
 
 async fn count_open<L: Ledger + Send + Sync + 'static>(desk: Desk<L>) {
-    let often = COUNT.min(desk.front.config().metrics_delay);
-    let mut last = None;
     loop {
-        desk.front.note_open(&mut last).await;
-        clock::sleep(often).await;
+        desk.front.note_open().await;
+        clock::sleep(COUNT).await;
     }
 }
 

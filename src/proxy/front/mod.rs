@@ -55,6 +55,8 @@ struct Inner {
     /// Started after this, because what it asks needs this.
     plane: OnceLock<Plane>,
     now: Mutex<Now>,
+    /// What was open when Envoy was last asked.
+    open: Mutex<Option<(Timestamp, BTreeSet<RuleName>)>>,
     changes: watch::Sender<u64>,
 }
 
@@ -98,6 +100,7 @@ impl Front {
             prober: Prober::default(),
             plane: OnceLock::new(),
             now: Mutex::new(now),
+            open: Mutex::default(),
             changes: watch::Sender::new(0),
         };
         Ok(Front { inner: Arc::new(inner) })

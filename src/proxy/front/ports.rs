@@ -1,6 +1,7 @@
 //! Envoy as the core sees it: a load balancer with one listener, on which every rule has a route and its parked copy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
 
 use crate::activity::Metrics;
 use crate::clock::{Clock, SystemClock};
@@ -125,8 +126,8 @@ impl Metrics for Front {
         if questions.is_empty() {
             return Vec::new();
         }
-        let loads = self.plane().map(Plane::loads).unwrap_or_default();
         let active = self.active().await;
+        let loads = self.plane().map(Plane::loads).unwrap_or_default();
         let answer = |question: &Question| {
             let active = active.as_ref().map_err(Fault::clone)?;
             let known = |group: &GroupId| {
@@ -153,6 +154,7 @@ impl Front {
         let left: BTreeMap<_, _> = left.into_iter().filter(|(rule, _)| settled(rule)).collect();
         let active = admin::active(&self.admin_socket()).await;
         let active = active.map_err(|error| Fault::new(FaultKind::Conflict, "envoy:stats", error.to_string()))?;
+        self.note(&active);
         let over = |(rule, _): &(RuleName, _)| active.get(rule).copied().unwrap_or_default() == 0;
         let over: BTreeMap<_, _> = left.into_iter().filter(over).collect();
         if !over.is_empty() {
@@ -169,11 +171,16 @@ impl Front {
     }
 
     /// Notes what is open, so that what ends between two questions of the core is not forgotten: load reports say nothing of some.
-    /// `last` is what was open when this was asked last.
-    pub async fn note_open(&self, last: &mut Option<(Timestamp, BTreeSet<RuleName>)>) {
-        // What was open stays so until it is known.
-        let Ok(active) = self.active().await else { return };
-        let (now, open) = (SystemClock.now(), active.into_keys().collect());
+    /// Of what cannot be asked now it stays as it was.
+    pub async fn note_open(&self) {
+        if let Err(fault) = self.active().await {
+            tracing::debug!(%fault, "Envoy does not say what is open");
+        }
+    }
+
+    fn note(&self, active: &BTreeMap<RuleName, u64>) {
+        let (now, open) = (SystemClock.now(), active.keys().cloned().collect());
+        let mut last = self.inner.open.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, before) = last.take().unwrap_or((now, BTreeSet::new()));
         if let Some(plane) = self.plane() {
             plane.note_open(from, before.union(&open));
