@@ -40,16 +40,16 @@ impl Doorbell {
     /// What is new of it has been rung already, by Envoy telling of earlier days.
     pub fn publish(&mut self, view: &View) -> Vec<Ring> {
         let generations = view.rules.iter().map(|rule| (rule.name.clone(), rule.generation));
-        self.generations = Some(generations.collect());
+        let generations: BTreeMap<_, _> = generations.collect();
+        self.heard
+            .retain(|ring| generations.get(&ring.rule) == Some(&ring.generation));
+        self.generations = Some(generations);
         self.current = view
             .rules
             .iter()
             .filter(|rule| rule.side == Side::Waker)
             .flat_map(names)
             .collect();
-        let generations = self.generations.iter().flatten();
-        let there: BTreeSet<_> = generations.map(|(rule, generation)| (rule, *generation)).collect();
-        self.heard.retain(|ring| there.contains(&(&ring.rule, ring.generation)));
         self.note_vain();
         self.hear()
     }

@@ -54,13 +54,11 @@ impl Session {
     /// Whether Envoy may have this cluster, by what it has said and by what is on its way.
     pub fn may_have(&self, cluster: &str) -> bool {
         self.channels.get(&Kind::Cluster).is_none_or(|channel| {
-            let sent = channel.under_way.iter().flat_map(|on| &on.resources);
+            let mut sent = channel.under_way.iter().flat_map(|on| &on.resources);
             !channel.open
-                || channel
-                    .had()
-                    .map(|(name, _)| name)
-                    .chain(sent.map(|(name, _)| name))
-                    .any(|name| name == cluster)
+                || channel.has.contains_key(cluster)
+                || channel.perhaps.contains_key(cluster)
+                || sent.any(|(name, _)| name == cluster)
         })
     }
 
